@@ -1,0 +1,1 @@
+"""Data sets: one file a source, one packed format, memory-mapped when used."""

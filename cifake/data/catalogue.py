@@ -1,0 +1,59 @@
+"""Which data sets there are, and how each is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cifake.data import cifake, cifar100, demo
+from cifake.data.raw import RawImage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A data set as the specification names it."""
+
+    description: str
+    """One sentence for `cifake data list`."""
+
+    licence: str
+    """Terms of use, and whom to cite."""
+
+    read: Callable[[Path], Iterator[RawImage]]
+    """Yields the images of a source."""
+
+    embedded: bool = False
+    """Made by this package: needs no source."""
+
+    trains: bool = True
+    """Has training images of both labels; otherwise it can only be evaluated."""
+
+    file_names: tuple[str, ...] = ()
+    """Names by which a source is found inside a folder of data sets."""
+
+    published: str | None = None
+    """Content fingerprint of the set as published."""
+
+
+DATASETS: dict[str, Dataset] = {
+    "cifake": Dataset(
+        description="60,000 CIFAR-10 photographs and 60,000 Stable Diffusion images, 32×32",
+        licence="MIT; cite Krizhevsky & Hinton 2009 and Bird & Lotfi 2024",
+        read=cifake.read,
+        file_names=("cifake", "cifake.tar.xz", "cifake.tar.gz", "cifake.tar", "cifake.zip"),
+    ),
+    "cifar100": Dataset(
+        description="the 10,000 CIFAR-100 test photographs, all REAL, for transfer",
+        licence="cite Krizhevsky 2009",
+        read=cifar100.read,
+        trains=False,
+        file_names=("cifar100", "cifar100-test.parquet"),
+    ),
+    "demo": Dataset(
+        description="5,000 patches of two photographs, real and rebuilt: a stand-in for trying out",
+        licence="photographs by danielbuechele and vultilion, CC BY 2.0, as scikit-learn ships them",
+        read=demo.read,
+        embedded=True,
+    ),
+}

@@ -1,0 +1,1 @@
+"""Architectures, attention modules and where they are put."""

@@ -1,0 +1,420 @@
+"""The schema of every table, the one reader and the one writer.
+
+`results/README.md` is generated from the declarations below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cifake.config import Config, leaves
+
+SCHEMA_VERSION = 1
+"""Raised when a column changes its meaning or goes; written into every file."""
+
+THRESHOLDS = tuple(step / 100 for step in range(1, 100))
+"""Decision thresholds of the `thresholds` table."""
+
+_VERSION_KEY = b"cifake.schema_version"
+_TABLE_KEY = b"cifake.table"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its type, its unit and what it says."""
+
+    name: str
+    type: pa.DataType
+    unit: str
+    description: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: what a row is, which columns identify it, and the columns."""
+
+    name: str
+    row: str
+    keys: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema that every file of this table has."""
+        fields = [
+            pa.field(column.name, column.type, nullable=column.nullable) for column in self.columns
+        ]
+        metadata = {_TABLE_KEY: self.name.encode(), _VERSION_KEY: str(SCHEMA_VERSION).encode()}
+        return pa.schema(fields, metadata=metadata)
+
+    def from_rows(self, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+        """Rows as mappings to a table; a column left out is null.
+
+        Raises:
+            ValueError: an unknown column, or a null where none is allowed.
+        """
+        rows = list(rows)
+        names = {column.name for column in self.columns}
+        unknown = {name for row in rows for name in row} - names
+        if unknown:
+            raise ValueError(f"table {self.name} has no column {', '.join(sorted(unknown))}")
+        return self.check(pa.Table.from_pylist(rows, schema=self.schema))
+
+    def from_columns(self, columns: Mapping[str, Any]) -> pa.Table:
+        """Arrays, or scalars that are repeated, to a table; a column left out is null.
+
+        Raises:
+            ValueError: an unknown column, unequal lengths, or a null where none is allowed.
+        """
+        unknown = set(columns) - {column.name for column in self.columns}
+        if unknown:
+            raise ValueError(f"table {self.name} has no column {', '.join(sorted(unknown))}")
+        length = next(len(v) for v in columns.values() if not isinstance(v, str | int | float))
+        arrays = []
+        for column in self.columns:
+            value = columns.get(column.name)
+            if value is None or isinstance(value, str | int | float):
+                plain = _plain(column.type)
+                array = pa.repeat(pa.scalar(value, plain), length).cast(column.type)
+            else:
+                array = pa.array(value).cast(column.type)
+            arrays.append(array)
+        return self.check(pa.Table.from_arrays(arrays, schema=self.schema))
+
+    def check(self, table: pa.Table) -> pa.Table:
+        """The same table, once it is known to have this schema.
+
+        Raises:
+            ValueError: another schema, or a null where none is allowed.
+        """
+        if not table.schema.equals(self.schema):
+            raise ValueError(f"not a table of {self.name}: {table.schema}")
+        for column in self.columns:
+            if not column.nullable and table[column.name].null_count:
+                raise ValueError(f"table {self.name}: column {column.name} holds a null")
+        return table
+
+    def empty(self) -> pa.Table:
+        """The table without rows."""
+        return self.schema.empty_table()
+
+
+def encode(name: str, table: pa.Table) -> bytes:
+    """The parquet file of a table, as bytes.
+
+    Raises:
+        ValueError: the table does not have the schema of that name.
+    """
+    sink = pa.BufferOutputStream()
+    pq.write_table(TABLES[name].check(table), sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
+
+
+def decode(name: str, content: bytes) -> pa.Table:
+    """The table in a parquet file.
+
+    Raises:
+        ValueError: not parquet, another table, or a schema of another version.
+    """
+    try:
+        table = pq.read_table(pa.BufferReader(content))
+    except pa.ArrowException as error:
+        raise ValueError(f"not a readable parquet file: {error}") from None
+    version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
+    if version != str(SCHEMA_VERSION):
+        raise ValueError(f"schema version {version}, this release reads {SCHEMA_VERSION}")
+    return TABLES[name].check(table)
+
+
+def _plain(type_: pa.DataType) -> pa.DataType:
+    return type_.value_type if pa.types.is_dictionary(type_) else type_
+
+
+STRING = pa.string()
+WORD = pa.dictionary(pa.int32(), pa.string())
+"""A string with few distinct values."""
+
+_PYTHON_TYPES: dict[type, pa.DataType] = {int: pa.int64(), float: pa.float64(), str: STRING}
+
+
+def _config_columns() -> tuple[Column, ...]:
+    columns = []
+    for path, info in leaves(Config):
+        options = getattr(info.annotation, "__args__", (info.annotation,))
+        type_ = next((_PYTHON_TYPES[option] for option in options if option in _PYTHON_TYPES), None)
+        columns.append(Column(path, type_ or STRING, "", str(info.description)))
+    return tuple(columns)
+
+
+def _key(*names: str) -> tuple[Column, ...]:
+    keys = {
+        "run_id": Column("run_id", WORD, "", "The run: one config with one seed.", False),
+        "epoch": Column("epoch", pa.int32(), "epochs", "Epochs trained, from 1.", False),
+        "dataset": Column("dataset", WORD, "", "The data set evaluated.", False),
+        "split": Column("split", WORD, "", "train, validation or test.", False),
+    }
+    return tuple(keys[name] for name in names)
+
+
+_SCORES = {
+    "loss": ("nats", "Mean binary cross-entropy, of probabilities clipped to float32's precision."),
+    "accuracy": ("share", "Images classified as their label says."),
+    "balanced_accuracy": ("share", "Mean of the recalls of REAL and FAKE; null for one class."),
+    "precision": ("share", "Share of REAL among those called REAL; null for one class."),
+    "recall": ("share", "Share of REAL called REAL; null without REAL images."),
+    "f1": ("share", "Harmonic mean of precision and recall; null where either is."),
+    "auroc": ("share", "Area under the ROC curve; null for one class."),
+    "average_precision": ("share", "Area under the precision-recall steps; null for one class."),
+    "brier": ("", "Mean squared error of the probability of REAL."),
+    "ece": ("share", "Expected calibration error, 15 equal bins of confidence (Guo 2017)."),
+}
+
+SCORES = tuple(_SCORES)
+"""Metrics of the `evaluations` table."""
+
+DEDUPLICATED = "_deduplicated"
+"""Suffix of a metric taken on the deduplicated images."""
+
+
+def _scores() -> Iterable[Column]:
+    for name, (unit, text) in _SCORES.items():
+        yield Column(name, pa.float64(), unit, text)
+    yield Column("n" + DEDUPLICATED, pa.int64(), "images", "Images without a copy before them.")
+    for name, (unit, _) in _SCORES.items():
+        text = f"`{name}` on images whose pixels occur neither in training nor earlier in the split"
+        yield Column(name + DEDUPLICATED, pa.float64(), unit, text + ".")
+
+
+_COUNTS = (
+    Column("tp", pa.int64(), "images", "REAL called REAL.", False),
+    Column("fp", pa.int64(), "images", "FAKE called REAL.", False),
+    Column("tn", pa.int64(), "images", "FAKE called FAKE.", False),
+    Column("fn", pa.int64(), "images", "REAL called FAKE.", False),
+)
+
+_TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+STATUSES = ("complete", "pruned", "diverged", "failed", "running")
+
+_TABLES = (
+    Table(
+        "runs",
+        "one run",
+        ("run_id",),
+        (
+            *_key("run_id"),
+            Column("config_id", WORD, "", "The config: everything but seed and length.", False),
+            Column("seed", pa.int64(), "", "Seed of initialisation and data order.", False),
+            Column("status", WORD, "", f"One of {', '.join(STATUSES)}.", False),
+            Column("error", STRING, "", "Why it diverged or failed, with the traceback."),
+            Column(
+                "fallbacks", pa.list_(STRING), "", "Every automatic fallback, with its reason.", False
+            ),
+            Column("epochs_done", pa.int32(), "epochs", "Epochs finished and stored.", False),
+            Column(
+                "evaluated",
+                pa.list_(STRING),
+                "",
+                "Evaluations with predictions, as `epoch:dataset:split`.",
+                False,
+            ),
+            Column("parameters", pa.int64(), "", "Trainable parameters."),
+            Column("train_seconds", pa.float64(), "s", "Time spent training, all epochs."),
+            Column("images_per_second", pa.float64(), "1/s", "Training speed of the whole stack."),
+            Column("stack_width", pa.int32(), "runs", "Runs trained in the same stack."),
+            Column("host", STRING, "", "Machine of the last epoch."),
+            Column("device", STRING, "", "Processor or GPU of the last epoch."),
+            Column("versions", STRING, "", "Python, torch, ray and this package, as JSON."),
+            Column("git_commit", STRING, "", "Commit of the code; null outside a checkout."),
+            Column("started_at", _TIMESTAMP, "", "First start."),
+            Column("updated_at", _TIMESTAMP, "", "Last write."),
+            Column("trainer_version", pa.int32(), "", "Version of the trainer's numbers.", False),
+            *_config_columns(),
+        ),
+    ),
+    Table(
+        "batches",
+        "one logging step within the first epoch: the difficulty curve",
+        ("run_id", "epoch", "batch"),
+        (
+            *_key("run_id", "epoch"),
+            Column("batch", pa.int32(), "batches", "Batches trained, from 1.", False),
+            Column("images_seen", pa.int64(), "images", "Images trained on.", False),
+            Column("loss", pa.float64(), "nats", "Mean over the images since the last step."),
+            Column("accuracy", pa.float64(), "share", "Mean over the images since the last step."),
+        ),
+    ),
+    Table(
+        "epochs",
+        "one epoch of training",
+        ("run_id", "epoch"),
+        (
+            *_key("run_id", "epoch"),
+            Column("loss", pa.float64(), "nats", "Mean training loss while it trained."),
+            Column("accuracy", pa.float64(), "share", "Training accuracy while it trained."),
+            Column("learning_rate", pa.float64(), "", "Learning rate of the last batch."),
+            Column("seconds", pa.float64(), "s", "Training time, evaluation left out."),
+        ),
+    ),
+    Table(
+        "evaluations",
+        "one evaluation of one data set and split",
+        ("run_id", "epoch", "dataset", "split"),
+        (
+            *_key("run_id", "epoch", "dataset", "split"),
+            Column("n", pa.int64(), "images", "Images evaluated.", False),
+            Column("threshold", pa.float64(), "", "REAL is a probability of at least this.", False),
+            *_COUNTS,
+            *_scores(),
+            Column(
+                "validation_threshold",
+                pa.float64(),
+                "",
+                "Threshold with the best accuracy on validation; null without validation.",
+            ),
+            Column(
+                "accuracy_at_validation_threshold",
+                pa.float64(),
+                "share",
+                "Accuracy at that threshold.",
+            ),
+        ),
+    ),
+    Table(
+        "thresholds",
+        "one decision threshold of an evaluation",
+        ("run_id", "epoch", "dataset", "split", "threshold"),
+        (
+            *_key("run_id", "epoch", "dataset", "split"),
+            Column("threshold", pa.float64(), "", "0.01 to 0.99.", False),
+            *_COUNTS,
+            Column("accuracy", pa.float64(), "share", "Accuracy at this threshold."),
+            Column("precision", pa.float64(), "share", "Precision of REAL; null if none is called."),
+            Column("recall", pa.float64(), "share", "Recall of REAL; null without REAL images."),
+            Column("f1", pa.float64(), "share", "Null where precision or recall is."),
+        ),
+    ),
+    Table(
+        "classes",
+        "one content class, coarse class or generator of an evaluation",
+        ("run_id", "epoch", "dataset", "split", "kind", "name"),
+        (
+            *_key("run_id", "epoch", "dataset", "split"),
+            Column("kind", WORD, "", "content_class, coarse_class or generator.", False),
+            Column("name", WORD, "", "Its name.", False),
+            Column("n", pa.int64(), "images", "Images of it.", False),
+            Column("recall_real", pa.float64(), "share", "REAL called REAL; null if there is none."),
+            Column("recall_fake", pa.float64(), "share", "FAKE called FAKE; null if there is none."),
+            Column("accuracy", pa.float64(), "share", "Images classified as their label says."),
+        ),
+    ),
+    Table(
+        "predictions",
+        "one image at a milestone",
+        ("run_id", "epoch", "dataset", "split", "image_id"),
+        (
+            *_key("run_id", "epoch", "dataset", "split"),
+            Column("image_id", pa.int32(), "", "Row of the image in its pack.", False),
+            Column("probability", pa.float32(), "share", "Probability of REAL.", False),
+        ),
+    ),
+    Table(
+        "images",
+        "one image of a pack",
+        ("image_id",),
+        (
+            Column("image_id", pa.int32(), "", "Row of its pixels.", False),
+            Column("split", WORD, "", "As published: train or test.", False),
+            Column("label", pa.int8(), "", "0 FAKE, 1 REAL.", False),
+            Column("content_class", WORD, "", "What it shows."),
+            Column("coarse_class", WORD, "", "Group of the content class."),
+            Column("generator", WORD, "", "What made a fake."),
+            Column("file_name", STRING, "", "File name in the source."),
+            Column("duplicate_of", pa.int32(), "", "First image with the same pixels."),
+        ),
+    ),
+    Table(
+        "cells",
+        "one cell that a sweep asks for",
+        ("label", "nuisance", "epochs", "seed"),
+        (
+            Column("label", STRING, "", "Scientific parameters, as JSON.", False),
+            Column("nuisance", STRING, "", "Nuisance parameters but the seed, as JSON.", False),
+            Column("epochs", pa.int32(), "epochs", "Length asked for.", False),
+            Column("seed", pa.int64(), "", "Seed.", False),
+            Column("config_id", WORD, "", "Its config.", False),
+            Column("run_id", WORD, "", "Its run.", False),
+        ),
+    ),
+    Table(
+        "summary",
+        "one metric of one config at one length, over seeds",
+        ("label", "epochs", "dataset", "split", "metric"),
+        (
+            Column("sweep", WORD, "", "Name of the sweep.", False),
+            Column("label", STRING, "", "Scientific parameters, as JSON.", False),
+            Column("config_id", WORD, "", "The config; null where nuisance values are averaged."),
+            Column("epochs", pa.int32(), "epochs", "Length asked for.", False),
+            *_key("dataset", "split"),
+            Column("metric", WORD, "", "A score of the `evaluations` table.", False),
+            Column("unit", WORD, "", "Its unit.", False),
+            Column("n", pa.int32(), "runs", "Runs with a value.", False),
+            Column("n_missing", pa.int32(), "runs", "Runs asked for without a value.", False),
+            Column("mean", pa.float64(), "", "Mean over runs."),
+            Column("std", pa.float64(), "", "Sample standard deviation; null for one run."),
+            Column("low", pa.float64(), "", "Lower end of the 95 % interval of the mean."),
+            Column("high", pa.float64(), "", "Upper end of the 95 % interval of the mean."),
+            Column("interval", WORD, "", "How the interval is made: Student's t.", False),
+            Column("median", pa.float64(), "", "Median over runs."),
+            Column("min", pa.float64(), "", "Smallest."),
+            Column("max", pa.float64(), "", "Largest."),
+        ),
+    ),
+)
+
+TABLES: dict[str, Table] = {table.name: table for table in _TABLES}
+
+RunTable = Literal[
+    "runs", "batches", "epochs", "evaluations", "thresholds", "classes", "predictions"
+]
+
+RUN_TABLES: tuple[RunTable, ...] = get_args(RunTable)
+"""Tables that every run has."""
+
+EVALUATION_TABLES: tuple[RunTable, ...] = ("evaluations", "thresholds", "classes", "predictions")
+"""Tables that an evaluation fills."""
+
+
+def score_unit(metric: str) -> str:
+    """The unit of a score of the `evaluations` table."""
+    columns: Sequence[Column] = TABLES["evaluations"].columns
+    return next(column.unit for column in columns if column.name == metric)
+
+
+def documentation() -> str:
+    """The schema reference, as Markdown."""
+    lines = [
+        "# Tables",
+        "",
+        "Generated from `cifake/tables.py` by `make docs`; do not edit by hand.",
+        "",
+        f"Schema version {SCHEMA_VERSION}. A missing value is null, never 0. A store holds the "
+        "tables of a run at `runs/<run_id>/<table>.parquet`, and those of a sweep at "
+        "`sweeps/<name>/<table>.parquet`; `images` lies in a pack.",
+    ]
+    for table in _TABLES:
+        keys = ", ".join(f"`{key}`" for key in table.keys)
+        lines += ["", f"## `{table.name}`", "", f"A row is {table.row}. Key: {keys}.", ""]
+        lines += ["| column | type | unit | null | description |", "|---|---|---|---|---|"]
+        for column in table.columns:
+            null = "yes" if column.nullable else "no"
+            kind = "string" if column.type == WORD else str(column.type).replace("element: ", "")
+            text = column.description.replace("|", "\\|")
+            lines.append(f"| `{column.name}` | {kind} | {column.unit} | {null} | {text} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""Sweeps: from a specification to trained runs, tables and a report."""

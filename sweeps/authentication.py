@@ -1,0 +1,26 @@
+"""Who may talk to the Ray cluster: whoever has its token. Ray reads this when it is imported."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+
+def prepare(address: str | None) -> None:
+    """Set the environment that Ray is imported in.
+
+    Ray's ports listen on every interface, so a cluster of our own asks for a token that only this
+    process and its children know. A cluster that runs already has a token of its own, which Ray
+    finds in `RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH` or `~/.ray/auth_token`.
+
+    Args:
+        address: of a running cluster; null for one of our own.
+    """
+    if address is None:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    else:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    # Tune's own console output and loggers would double ours.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")

@@ -1,0 +1,54 @@
+"""What an epoch costs: from the store's history, else from a short measurement on the real images."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from statistics import median
+
+from cifake.config import Config
+from cifake.data.pack import Pack
+from cifake.data.subsets import split_rows
+from sweeps.store import RunState
+
+_BATCHES = 30
+
+
+class Costs:
+    """Seconds that one epoch of one run takes, evaluation on validation included."""
+
+    def __init__(self, pack: Pack, history: Iterable[RunState]) -> None:
+        self.pack = pack
+        self.speeds: dict[tuple[object, ...], list[float]] = defaultdict(list)
+        for state in history:
+            if state.images_per_second:
+                self.speeds[_shape(state.row)].append(state.images_per_second)
+
+    def __call__(self, config: Config) -> float:
+        """Predicted seconds of an epoch of a run."""
+        rows = split_rows(self.pack, config.data)
+        shape = _shape(config.flat())
+        if shape not in self.speeds:
+            self.speeds[shape] = [measure(config, self.pack)]
+        return (len(rows.train) + len(rows.validation) / 3) / median(self.speeds[shape])
+
+
+def measure(config: Config, pack: Pack) -> float:
+    """Training images a second of one run on one core, from a few batches of real images."""
+    import torch
+
+    from cifake.training import Epoch, TrainingData, train
+
+    torch.set_num_threads(1)
+    rows = split_rows(pack, config.data).train[: _BATCHES * config.batch_size]
+    epochs: list[Epoch] = []
+    data = TrainingData(pack.pixels, pack.labels, rows)
+    train(config, [0], data, epochs.append, epochs=2)
+    return epochs[-1].images / epochs[-1].seconds
+
+
+def _shape(settings: object) -> tuple[object, ...]:
+    """The settings that speed depends on."""
+    assert isinstance(settings, dict)
+    names = ("model", "attention", "placement", "batch_size")
+    return tuple(settings[name] for name in names)

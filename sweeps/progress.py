@@ -1,0 +1,105 @@
+"""What a person sees while a sweep runs: a live view on a terminal, plain lines in a log file."""
+
+from __future__ import annotations
+
+import math
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from sweeps.trial import Report
+
+_LOG_EVERY_SECONDS = 15.0
+
+
+class View:
+    """Runs done and left, epochs, rate, expected end and the best validation score so far."""
+
+    def __init__(self, console: Console, *, runs: int, epochs: int, metric: str, mode: str) -> None:
+        self.console = console
+        self.metric = metric
+        self.better = max if mode == "max" else min
+        self.runs, self.runs_done = runs, 0
+        self.epochs, self.epochs_done = epochs, 0
+        self.images = 0
+        self.best: float | None = None
+        self.started = time.monotonic()
+        self.last_line = self.started
+        self.bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self.bar = Progress(
+                TextColumn("epochs"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.description}"),
+                console=self.console,
+            )
+            self.task = self.bar.add_task("starting", total=self.epochs)
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+        else:
+            self.console.print(self.line(), highlight=False, soft_wrap=True)
+
+    def epoch(self, report: Report) -> None:
+        """A stack finished an epoch."""
+        self.epochs_done += report.epochs_trained
+        self.images += report.images
+        score = report.scores.get(self.metric, math.nan)
+        if not math.isnan(score):
+            self.best = score if self.best is None else self.better(self.best, score)
+        self._show()
+
+    def stack(self, runs: int) -> None:
+        """A stack ended with so many runs."""
+        self.runs_done += runs
+        self._show()
+
+    def say(self, text: str) -> None:
+        """Print a line beside the view."""
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def line(self) -> str:
+        """The state of the sweep in one line."""
+        elapsed = time.monotonic() - self.started
+        parts = [f"runs {self.runs_done}/{self.runs}"]
+        if self.bar is None:
+            parts.append(f"epochs {self.epochs_done}/{self.epochs}")
+        if self.images:
+            parts.append(f"{self.images / elapsed:,.0f} images/s")
+        if 0 < self.epochs_done < self.epochs:
+            left = elapsed / self.epochs_done * (self.epochs - self.epochs_done)
+            parts.append(f"about {duration(left)} left")
+        if self.best is not None:
+            parts.append(f"best {self.metric} {self.best:.4f}")
+        return " · ".join(parts)
+
+    def _show(self) -> None:
+        if self.bar is not None:
+            self.bar.update(self.task, completed=self.epochs_done, description=self.line())
+        elif time.monotonic() - self.last_line >= _LOG_EVERY_SECONDS:
+            self.last_line = time.monotonic()
+            self.console.print(self.line(), highlight=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """A time span as a person says it."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds // 3600:.0f} h {seconds % 3600 / 60:.0f} min"

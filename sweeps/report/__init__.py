@@ -1,0 +1,34 @@
+"""Summary tables to something a person reads. It sees tables only, never models or images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+from rich.console import Console
+
+from sweeps.report.figures import learning_curves, save, threshold_curves
+from sweeps.report.headline import headline, print_headline
+from sweeps.report.markdown import render
+from sweeps.spec import Spec
+from sweeps.store import Store
+
+
+def write_report(
+    spec: Spec, store: Store, cells: pa.Table, summary: pa.Table, console: Console
+) -> Path:
+    """Write `report.md` and its figures, print the summary, and say where the report is."""
+    run_ids = sorted(set(cells["run_id"].to_pylist()))
+    figures = {
+        "learning-curves.png": learning_curves(cells, store.read_many(run_ids, "evaluations")),
+        "thresholds.png": threshold_curves(cells, store.read_many(run_ids, "thresholds")),
+    }
+    drawn = {name: figure for name, figure in figures.items() if figure is not None}
+    for name, figure in drawn.items():
+        store.write_sweep(spec.name, f"figures/{name}", save(figure))
+    rows = headline(summary)
+    text = render(spec, rows, store.read_many(run_ids, "runs"), list(drawn))
+    path = store.write_sweep(spec.name, "report.md", text.encode())
+    print_headline(rows, console)
+    console.print(f"report: {path}", highlight=False, soft_wrap=True)
+    return path

@@ -1,0 +1,108 @@
+"""The few numbers that every form of the report opens with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Console
+from rich.table import Table
+
+HEADLINE_METRICS = ("accuracy", "auroc")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One config at one length on one split."""
+
+    label: Mapping[str, Any]
+    epochs: int
+    dataset: str
+    split: str
+    n: int
+    n_missing: int
+    metrics: Mapping[str, Mapping[str, float | None]]
+    """By metric: mean, low, high and the rest of the summary's columns."""
+
+    @property
+    def where(self) -> str:
+        """Data set and split."""
+        return f"{self.dataset} {self.split}"
+
+
+def headline(summary: pa.Table) -> list[Row]:
+    """The headline rows of a `summary` table, test splits first, then by label and length."""
+    grouped: dict[tuple[str, int, str, str], dict[str, dict[str, Any]]] = {}
+    for row in summary.to_pylist():
+        key = (row["label"], row["epochs"], row["dataset"], row["split"])
+        grouped.setdefault(key, {})[row["metric"]] = row
+    rows = [
+        Row(
+            label=json.loads(label),
+            epochs=epochs,
+            dataset=dataset,
+            split=split,
+            n=metrics["accuracy"]["n"],
+            n_missing=metrics["accuracy"]["n_missing"],
+            metrics=metrics,
+        )
+        for (label, epochs, dataset, split), metrics in grouped.items()
+    ]
+    return sorted(rows, key=lambda r: (r.split != "test", r.dataset, _order(r.label), r.epochs))
+
+
+def label_columns(rows: list[Row]) -> list[str]:
+    """Parameters that tell the rows apart."""
+    names = dict.fromkeys(name for row in rows for name in row.label)
+    varying = [n for n in names if len({json.dumps(row.label.get(n)) for row in rows}) > 1]
+    return varying or list(names)[:1]
+
+
+def label_text(label: Mapping[str, Any]) -> str:
+    """A label in a few words, for legends."""
+    shown = [f"{v:g}" if isinstance(v, float) else str(v) for v in label.values() if v is not None]
+    return " · ".join(dict.fromkeys(shown)) or "all"
+
+
+def cell_text(value: object) -> str:
+    """A value as it stands in a table."""
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def percent(metric: Mapping[str, float | None]) -> str:
+    """A mean with its interval, in percent; the half width stands in for both sides."""
+    mean, low, high = metric["mean"], metric["low"], metric["high"]
+    if mean is None:
+        return "–"
+    if low is None or high is None:
+        return f"{100 * mean:.2f}"
+    return f"{100 * mean:.2f} ± {50 * (high - low):.2f}"
+
+
+def print_headline(rows: list[Row], console: Console) -> None:
+    """Print the headline rows as a table."""
+    names = label_columns(rows)
+    table = Table(title="mean over seeds, in %, ± 95 % interval (t)")
+    for name in (*names, "epochs", "evaluated on"):
+        table.add_column(name)
+    for name in (*HEADLINE_METRICS, "seeds"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        labels = [cell_text(row.label.get(name)) for name in names]
+        values = [percent(row.metrics[metric]) for metric in HEADLINE_METRICS]
+        missing = f" ({row.n_missing} missing)" if row.n_missing else ""
+        table.add_row(*labels, str(row.epochs), row.where, *values, f"{row.n}{missing}")
+    console.print(table)
+
+
+def _order(label: Mapping[str, Any]) -> tuple[tuple[str, float, str], ...]:
+    """Numbers in numerical order, words in alphabetical."""
+    return tuple(
+        (name, float(value), "") if isinstance(value, int | float) else (name, 0.0, str(value))
+        for name, value in sorted(label.items())
+    )

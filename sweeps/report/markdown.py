@@ -1,0 +1,118 @@
+"""The report as Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from sweeps.report.headline import HEADLINE_METRICS, Row, cell_text, label_columns, percent
+from sweeps.spec import Spec
+
+_CAPTIONS = {
+    "learning-curves.png": "Validation accuracy by epoch: mean over seeds and its 95 % interval.",
+    "thresholds.png": "Accuracy by decision threshold, at each config's longest length.",
+}
+
+
+def render(spec: Spec, rows: list[Row], runs: pa.Table, figures: list[str]) -> str:
+    """The whole report; figures lie in `figures/` beside it."""
+    parts = [f"# {spec.name}", spec.question]
+    if spec.search is not None:
+        parts.append(_search_note(spec, rows))
+    parts += [_table(rows), _notes(rows)]
+    parts += [f"![{_CAPTIONS[name]}](figures/{name})\n\n*{_CAPTIONS[name]}*" for name in figures]
+    states = runs.to_pylist()
+    parts += [_failures(states), _provenance(spec, states)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; a bar inside a cell is escaped."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in lines)
+
+
+def _table(rows: list[Row]) -> str:
+    if not rows:
+        return "No run has been evaluated yet."
+    names = label_columns(rows)
+    header = [*names, "epochs", "evaluated on", *(f"{m}, %" for m in HEADLINE_METRICS), "seeds"]
+    body = [
+        [
+            *(cell_text(row.label.get(name)) for name in names),
+            str(row.epochs),
+            row.where,
+            *(percent(row.metrics[metric]) for metric in HEADLINE_METRICS),
+            str(row.n) + (f" ({row.n_missing} missing)" if row.n_missing else ""),
+        ]
+        for row in rows
+    ]
+    return markdown_table(header, body)
+
+
+def _notes(rows: list[Row]) -> str:
+    notes = [
+        "Means over seeds at threshold 0.5, ± half the 95 % interval of the mean (Student's t over "
+        "seeds). An image counts as REAL at a probability of at least the threshold."
+    ]
+    few = min((row.n for row in rows), default=0)
+    if 0 < few < 6:
+        notes.append(
+            f"With {few} seed{'' if few == 1 else 's'} no paired comparison can reach p < 0.05; "
+            "6 are needed."
+        )
+    undefined = sorted(
+        {(m, row.where) for row in rows for m in HEADLINE_METRICS if row.metrics[m]["mean"] is None}
+    )
+    notes += [f"{m} is undefined on {where}: it holds one class only." for m, where in undefined]
+    return "\n\n".join(notes)
+
+
+def _search_note(spec: Spec, rows: list[Row]) -> str:
+    assert spec.search is not None
+    metric = spec.search.metric.partition(".")[2]
+    longest = max((row.epochs for row in rows), default=0)
+    scored = [
+        (row.metrics[metric]["mean"], row)
+        for row in rows
+        if row.epochs == longest and row.metrics[metric]["mean"] is not None
+    ]
+    if not scored:
+        return ""
+    pick = max if spec.search.mode == "max" else min
+    value, row = pick(scored, key=lambda pair: pair[0] or 0.0)
+    values = ", ".join(f"{name} = {cell_text(v)}" for name, v in row.label.items())
+    return (
+        f"Best of {len(scored)} proposals by {spec.search.metric}: {value:.4f} with {values}. The "
+        "best of many is chosen by luck in part; this table is of validation, and test was not "
+        "looked at."
+    )
+
+
+def _failures(states: list[dict[str, Any]]) -> str:
+    failed = [state for state in states if state["error"]]
+    if not failed:
+        return ""
+    rows = [
+        [f"`{s['run_id']}`", str(s["seed"]), s["status"], s["error"].strip().splitlines()[-1]]
+        for s in failed
+    ]
+    return "## Runs that failed\n\n" + markdown_table(["run", "seed", "status", "error"], rows)
+
+
+def _provenance(spec: Spec, states: list[dict[str, Any]]) -> str:
+    def every(name: str) -> str:
+        return ", ".join(sorted({str(s[name]) for s in states if s[name] is not None})) or "–"
+
+    seconds = sum(state["train_seconds"] or 0.0 for state in states)
+    rows = [
+        ["training data", f"{spec.data.train}, fingerprint {every('data.fingerprint')}"],
+        ["validation", f"{spec.data.validation:,} training images set aside"],
+        ["runs", f"{len(states)}, {seconds:,.0f} s of training"],
+        ["code", every("git_commit")],
+        ["versions", every("versions")],
+        ["hosts", f"{every('host')}; {every('device')}"],
+        ["reproduce", f"`sweeps run {spec.name}`"],
+    ]
+    return "## Provenance\n\n" + markdown_table(["", ""], rows)

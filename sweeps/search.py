@@ -1,0 +1,90 @@
+"""The specification's search space as an Optuna study, driven by Ray Tune's OptunaSearch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from ray.tune.search.optuna import OptunaSearch
+
+from sweeps.spec import Dimension, Search, ordered_space
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+_SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, group=True),
+    "random": lambda seed: RandomSampler(seed=seed),
+}
+
+
+def suggest_values(
+    trial: optuna.Trial, search: Search, context: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Ask a trial for every dimension whose condition holds.
+
+    Args:
+        trial: the Optuna trial.
+        search: the space.
+        context: parameters that have one value in this sweep.
+    """
+    values: dict[str, Any] = {}
+    for path, dimension in ordered_space(search):
+        known = {**context, **values}
+        if all(known.get(name) == value for name, value in dimension.when.items()):
+            values[path] = _suggest(trial, path, dimension)
+    return values
+
+
+def open_storage(journal: Path) -> JournalStorage:
+    """The storage that keeps a sweep's studies over restarts."""
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(journal)))
+
+
+def finished_trials(storage: JournalStorage, study_name: str) -> list[dict[str, Any]]:
+    """Every ended trial of a study: `number`, `params`, and `value`, null for a failed one."""
+    if study_name not in optuna.get_all_study_names(storage):
+        return []
+    study = optuna.load_study(study_name=study_name, storage=storage)
+    return [
+        {"number": trial.number, "value": trial.value, "params": trial.params}
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state.is_finished()
+    ]
+
+
+def make_search(
+    search: Search, context: Mapping[str, Any], study_name: str, storage: JournalStorage
+) -> OptunaSearch:
+    """Ray Tune's searcher for one study."""
+
+    def define(trial: optuna.Trial) -> dict[str, Any] | None:
+        suggest_values(trial, search, context)
+        return None
+
+    return OptunaSearch(
+        space=define,
+        metric=search.metric,
+        mode=search.mode,
+        sampler=_SAMPLERS[search.sampler](search.seed),
+        study_name=study_name,
+        storage=storage,
+    )
+
+
+def _suggest(trial: optuna.Trial, path: str, dimension: Dimension) -> Any:
+    low, high = dimension.values[0], dimension.values[-1]
+    match dimension.kinds[0]:
+        case "uniform":
+            return trial.suggest_float(path, low, high)
+        case "log_uniform":
+            return trial.suggest_float(path, low, high, log=True)
+        case "int_uniform":
+            return trial.suggest_int(path, low, high)
+        case _:
+            return trial.suggest_categorical(path, dimension.values)

@@ -1,0 +1,210 @@
+"""From tasks to Ray Tune trials. Ray Tune schedules; the store, not its state, is the truth."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+
+from sweeps.search import make_search
+from sweeps.spec import Resources, Search
+from sweeps.trial import Report, Task, run_stack
+
+ATTEMPTS = 3
+"""How often a trial is started before it stays failed."""
+
+_OBJECT_STORE_BYTES = 80 * 2**20
+_DONE = "stack_done"
+
+
+@contextlib.contextmanager
+def cluster(address: str | None, cpus: int | None = None) -> Iterator[int]:
+    """Connect to a Ray cluster, or start one for as long as the block lasts.
+
+    `authentication.prepare` must have been called before this module was imported.
+
+    Args:
+        address: of a running cluster; null starts one on this machine.
+        cpus: cores of the cluster to start; by default all.
+
+    Yields:
+        The cores of the cluster.
+    """
+    if address is None:
+        ray.init(
+            num_cpus=cpus or len(os.sched_getaffinity(0)),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=_OBJECT_STORE_BYTES,
+            _node_ip_address="127.0.0.1",
+        )
+    else:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    try:
+        yield int(ray.cluster_resources().get("CPU", 1))
+    finally:
+        ray.shutdown()
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    resources: Resources,
+    on_epoch: Callable[[Report], None],
+    on_stack: Callable[[Task], None],
+) -> list[str]:
+    """Run every task as a Tune trial, in the order given.
+
+    Returns:
+        What went wrong, a line for each trial that failed for good; the runs' rows tell more.
+    """
+    if not tasks:
+        return []
+
+    def trainable(config: dict[str, Any]) -> None:
+        run_stack(tasks[config["task"]], _tell)
+
+    callback = _Callback(on_epoch, lambda config: on_stack(tasks[config["task"]]))
+    tuner_arguments: dict[str, Any] = {
+        "param_space": {"task": tune.grid_search(list(range(len(tasks))))}
+    }
+    return _fit(trainable, resources, callback, tune.TuneConfig(reuse_actors=True), tuner_arguments)
+
+
+def run_search(
+    search: Search,
+    make_task: Callable[[Mapping[str, Any]], Task],
+    resources: Resources,
+    on_epoch: Callable[[Report], None],
+    on_stack: Callable[[Task], None],
+    *,
+    searcher: Mapping[str, Any],
+    trials: int,
+    epochs: int,
+    workers: int,
+) -> list[str]:
+    """Run one study: Optuna proposes values, each proposal is one trial of all seeds.
+
+    Args:
+        search: the specification's search.
+        make_task: from proposed values to a task.
+        resources: of one trial.
+        on_epoch: called after every epoch of every trial.
+        on_stack: called when a trial ends.
+        searcher: `context`, `study_name` and `storage` of the study.
+        trials: proposals still to be made.
+        epochs: length of a trial.
+        workers: trials at the same time.
+
+    Returns:
+        What went wrong, as in `run_tasks`.
+    """
+
+    def trainable(config: dict[str, Any]) -> None:
+        run_stack(make_task(config), _tell)
+
+    callback = _Callback(on_epoch, lambda config: on_stack(make_task(config)))
+    tune_config = tune.TuneConfig(
+        search_alg=make_search(search, **searcher),
+        scheduler=_scheduler(search, epochs),
+        num_samples=trials,
+        max_concurrent_trials=workers,
+        reuse_actors=True,
+    )
+    return _fit(trainable, resources, callback, tune_config, {})
+
+
+class _Callback(tune.Callback):
+    """Turns Tune's events into calls that know nothing of Tune."""
+
+    def __init__(
+        self, on_epoch: Callable[[Report], None], on_stack: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self.on_epoch = on_epoch
+        self.on_stack = on_stack
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles callbacks to restore an experiment, which we never do: the store resumes.
+        return {}
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Any],
+        trial: Any,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        """An epoch ended."""
+        del iteration, trials, trial, info
+        if "report" in result:
+            self.on_epoch(Report(**result["report"]))
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Any], trial: Any, **info: Any
+    ) -> None:
+        """A trial ended."""
+        del iteration, trials, info
+        self.on_stack(trial.config)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial failed for good."""
+        del iteration, trials, info
+        self.on_stack(trial.config)
+
+
+def _fit(
+    trainable: Callable[[dict[str, Any]], None],
+    resources: Resources,
+    callback: _Callback,
+    tune_config: tune.TuneConfig,
+    arguments: dict[str, Any],
+) -> list[str]:
+    scratch = Path(tempfile.mkdtemp(prefix="cifake-sweeps-"))
+    try:
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
+            tune_config=tune_config,
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=str(scratch),
+                verbose=0,
+                callbacks=[callback],
+                failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
+            ),
+            **arguments,
+        )
+        results = tuner.fit()
+        return [_last_line(error) for error in results.errors]
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _tell(report: Report) -> None:
+    tune.report({"report": asdict(report), "epoch": report.epoch, **report.scores})
+
+
+def _scheduler(search: Search, epochs: int) -> TrialScheduler | None:
+    if search.scheduler is None:
+        return None
+    return ASHAScheduler(
+        time_attr="epoch",
+        metric=search.metric,
+        mode=search.mode,
+        grace_period=min(search.scheduler.grace_epochs, epochs),
+        max_t=epochs,
+    )
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
