@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from cifake.errors import run_command
 from sweeps import specfile, workflow
+from sweeps.progress import make_console
 from sweeps.store import STORE_VARIABLE, Store
 
 app = typer.Typer(
@@ -53,7 +53,7 @@ def list_studies() -> None:
     for name, path in specfile.shipped().items():
         question = specfile.read(path).content.get("question", "")
         table.add_row(name, question, str(path))
-    Console().print(table)
+    make_console().print(table)
 
 
 @app.command()
@@ -65,7 +65,7 @@ def plan(
     as_json: JsonOption = False,  # noqa: FBT002 - typer makes a flag of it
 ) -> None:
     """Say what would be trained, what the store has already, and how long it takes."""
-    console = Console(stderr=True) if as_json else Console()
+    console = make_console(stderr=as_json)
     parsed = workflow.read_spec(spec, settings or [])
     sweep = workflow.open_sweep(parsed, data or [], console)
     opened = Store.open(_store(store), create=False)
@@ -90,7 +90,7 @@ def run(
     ] = None,
 ) -> None:
     """Train what is missing, then write the tables and the report."""
-    console = Console()
+    console = make_console()
     parsed = workflow.read_spec(spec, settings or [])
     sweep = workflow.open_sweep(parsed, data or [], console)
     opened = Store.open(_store(store), create=True)
@@ -110,7 +110,7 @@ def status(
     if as_json:
         print(json.dumps(vars(found), indent=2))  # noqa: T201
         return
-    console = Console()
+    console = make_console()
     states = ", ".join(f"{count} {name}" for name, count in found.by_status.items() if count)
     console.print(f"{found.cells_done} of {found.cells} cells done", highlight=False)
     console.print(f"{found.runs} runs: {states}", highlight=False)
@@ -126,7 +126,7 @@ def report(
 ) -> None:
     """Write the summary table and the report from what the store has."""
     parsed = workflow.read_spec(spec, settings or [])
-    workflow.report_sweep(parsed, Store.open(_store(store), create=False), Console())
+    workflow.report_sweep(parsed, Store.open(_store(store), create=False), make_console())
 
 
 def _store(option: Path | None) -> Path:

@@ -13,6 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sweeps.trial import Report
 
 _LOG_EVERY_SECONDS = 15.0
+_LOG_WIDTH = 120
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """Where commands print: as wide as the terminal, or wide enough for tables in a log file."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=_LOG_WIDTH)
 
 
 class View:

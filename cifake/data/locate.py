@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from cifake.data import demo
 from cifake.data import pack as packs
 from cifake.data.catalogue import DATASETS
 from cifake.errors import refuse, suggest
@@ -136,9 +137,7 @@ def _source_key(source: Path | None) -> str:
     """A hash that changes whenever the files of a source do."""
     state = hashlib.sha256(f"{packs.FORMAT}".encode())
     if source is None:
-        from cifake import __version__
-
-        state.update(__version__.encode())
+        state.update(Path(demo.__file__).read_bytes())
         return state.hexdigest()[:16]
     source = source.resolve()
     state.update(str(source).encode())

@@ -85,14 +85,15 @@ def percent(metric: Mapping[str, float | None]) -> str:
 
 
 def print_headline(rows: list[Row], console: Console) -> None:
-    """Print the headline rows as a table."""
-    names = label_columns(rows)
-    table = Table(title="mean over seeds, in %, ± 95 % interval (t)")
+    """Print the headline rows as a table: on test where it was evaluated, else on validation."""
+    shown = [row for row in rows if row.split == "test"] or rows
+    names = label_columns(shown)
+    table = Table(title="mean over seeds, %, ± 95 % interval", title_justify="left")
     for name in (*names, "epochs", "evaluated on"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for name in (*HEADLINE_METRICS, "seeds"):
-        table.add_column(name, justify="right")
-    for row in rows:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in shown:
         labels = [cell_text(row.label.get(name)) for name in names]
         values = [percent(row.metrics[metric]) for metric in HEADLINE_METRICS]
         missing = f" ({row.n_missing} missing)" if row.n_missing else ""
