@@ -34,49 +34,51 @@ def apply(file: SpecFile, overrides: Sequence[str]) -> SpecFile:
             value = load_yaml(text)
         except yaml.YAMLError:
             refuse("--set", "must be YAML, as in [1, 2] or 0.01", field=key, value=text)
-        section, path = _target(content, key)
-        _assign(content, section, path, value)
+        _assign(content, _place(content, key), value)
     return replace(file, content=content)
 
 
-def _target(content: Mapping[str, Any], key: str) -> tuple[list[str], str]:
-    """The groups that hold a key, and the key inside them."""
+def _place(content: Mapping[str, Any], key: str) -> str:
+    """The dotted path that a key stands for."""
     first, _, rest = key.partition(".")
     if key in PARAMETERS or key == SEED:
         for section in _SECTIONS:
-            held = content.get(section) or {}
-            if key in held or _holds(held, key.split(".")):
-                return [section], key
+            held = content.get(section)
+            if isinstance(held, Mapping) and _holds(held, key):
+                return f"{section}.{key}"
         if first == "data":
-            return [first], rest
-        return (["nuisance"] if key == SEED else ["fixed"]), key
+            return key
+        return f"nuisance.{key}" if key == SEED else f"fixed.{key}"
     if first in _SECTIONS and (rest in PARAMETERS or rest == SEED):
-        return [first], rest
+        return key
     if first in Shape.model_fields and first not in _SECTIONS:
-        *groups, leaf = key.split(".")
-        return groups, leaf
+        return key
     hint = suggest(rest if first in _SECTIONS else key, [*PARAMETERS, SEED, *Shape.model_fields])
     refuse("--set", f"unknown key; {hint}", field=key)
 
 
-def _assign(content: dict[str, Any], groups: list[str], key: str, value: Any) -> None:
+def _assign(content: dict[str, Any], path: str, value: Any) -> None:
+    """Set a value, following keys that hold dots themselves and making what is missing."""
     inner: Any = content
-    for group in groups:
-        if not isinstance(inner.get(group), dict):
-            inner[group] = {}
-        inner = inner[group]
-    parts = key.split(".")
-    if key not in inner and _holds(inner, parts):
-        for group in parts[:-1]:
-            inner = inner[group]
-        inner[parts[-1]] = value
-    else:
-        inner[key] = value
+    step, rest = _step(inner, path)
+    while rest:
+        if not isinstance(inner.get(step), dict):
+            inner[step] = {}
+        inner = inner[step]
+        step, rest = _step(inner, rest)
+    inner[step] = value
 
 
-def _holds(held: Any, parts: list[str]) -> bool:
-    for part in parts:
-        if not isinstance(held, Mapping) or part not in held:
-            return False
-        held = held[part]
-    return True
+def _step(held: Mapping[str, Any], path: str) -> tuple[str, str]:
+    """Split a path into the next key and the rest; a key may itself hold dots."""
+    parts = path.split(".")
+    prefixes = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+    known = [p for p in prefixes if p in held] or [p for p in prefixes[:-1] if p in PARAMETERS]
+    step = known[0] if known else parts[0]
+    return step, path[len(step) + 1 :]
+
+
+def _holds(held: Mapping[str, Any], path: str) -> bool:
+    step, rest = _step(held, path)
+    inner = held.get(step)
+    return step in held and (not rest or (isinstance(inner, Mapping) and _holds(inner, rest)))

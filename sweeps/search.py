@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -16,28 +19,34 @@ from sweeps.spec import Dimension, Search, ordered_space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+
+def _tpe(seed: int) -> BaseSampler:
+    with warnings.catch_warnings():
+        # Optuna calls `group` experimental; it is what models a conditional space jointly.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return TPESampler(seed=seed, multivariate=True, group=True)
+
+
 _SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, group=True),
+    "tpe": _tpe,
     "random": lambda seed: RandomSampler(seed=seed),
 }
 
 
-def suggest_values(
-    trial: optuna.Trial, search: Search, context: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Ask a trial for every dimension whose condition holds.
+@dataclass(frozen=True)
+class Space:
+    """The search space as the function that Optuna calls; Tune pickles it with the searcher."""
 
-    Args:
-        trial: the Optuna trial.
-        search: the space.
-        context: parameters that have one value in this sweep.
-    """
-    values: dict[str, Any] = {}
-    for path, dimension in ordered_space(search):
-        known = {**context, **values}
-        if all(known.get(name) == value for name, value in dimension.when.items()):
-            values[path] = _suggest(trial, path, dimension)
-    return values
+    search: Search
+    context: Mapping[str, Any]
+    """Parameters that have one value in this sweep; conditions may look at them."""
+
+    def __call__(self, trial: optuna.Trial) -> None:
+        """Ask a trial for every dimension whose condition holds."""
+        values: dict[str, Any] = dict(self.context)
+        for path, dimension in ordered_space(self.search):
+            if all(values.get(name) == value for name, value in dimension.when.items()):
+                values[path] = _suggest(trial, path, dimension)
 
 
 def open_storage(journal: Path) -> JournalStorage:
@@ -63,12 +72,8 @@ def make_search(
 ) -> OptunaSearch:
     """Ray Tune's searcher for one study."""
 
-    def define(trial: optuna.Trial) -> dict[str, Any] | None:
-        suggest_values(trial, search, context)
-        return None
-
     return OptunaSearch(
-        space=define,
+        space=Space(search, context),
         metric=search.metric,
         mode=search.mode,
         sampler=_SAMPLERS[search.sampler](search.seed),

@@ -53,6 +53,10 @@ class Pack:
     images: pa.Table
     """Table `images`, one row an image."""
 
+    def __reduce__(self) -> tuple[Callable[[Path], Pack], tuple[Path]]:
+        """A pack travels to other processes as its folder: the pixels are never copied."""
+        return open_pack, (self.folder,)
+
     @cached_property
     def labels(self) -> npt.NDArray[np.int8]:
         """Shape (n,), int8: 0 FAKE, 1 REAL."""
