@@ -113,7 +113,7 @@ def encode(name: str, table: pa.Table) -> bytes:
     """
     sink = pa.BufferOutputStream()
     pq.write_table(TABLES[name].check(table), sink, compression="zstd")
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue())
 
 
 def decode(name: str, content: bytes) -> pa.Table:
@@ -130,6 +130,10 @@ def decode(name: str, content: bytes) -> pa.Table:
     if version != str(SCHEMA_VERSION):
         raise ValueError(f"schema version {version}, this release reads {SCHEMA_VERSION}")
     return TABLES[name].check(table)
+
+
+def _required(name: str, type_: pa.DataType, unit: str, description: str) -> Column:
+    return Column(name, type_, unit, description, nullable=False)
 
 
 def _plain(type_: pa.DataType) -> pa.DataType:
@@ -154,10 +158,10 @@ def _config_columns() -> tuple[Column, ...]:
 
 def _key(*names: str) -> tuple[Column, ...]:
     keys = {
-        "run_id": Column("run_id", WORD, "", "The run: one config with one seed.", False),
-        "epoch": Column("epoch", pa.int32(), "epochs", "Epochs trained, from 1.", False),
-        "dataset": Column("dataset", WORD, "", "The data set evaluated.", False),
-        "split": Column("split", WORD, "", "train, validation or test.", False),
+        "run_id": _required("run_id", WORD, "", "The run: one config with one seed."),
+        "epoch": _required("epoch", pa.int32(), "epochs", "Epochs trained, from 1."),
+        "dataset": _required("dataset", WORD, "", "The data set evaluated."),
+        "split": _required("split", WORD, "", "train, validation or test."),
     }
     return tuple(keys[name] for name in names)
 
@@ -192,10 +196,10 @@ def _scores() -> Iterable[Column]:
 
 
 _COUNTS = (
-    Column("tp", pa.int64(), "images", "REAL called REAL.", False),
-    Column("fp", pa.int64(), "images", "FAKE called REAL.", False),
-    Column("tn", pa.int64(), "images", "FAKE called FAKE.", False),
-    Column("fn", pa.int64(), "images", "REAL called FAKE.", False),
+    _required("tp", pa.int64(), "images", "REAL called REAL."),
+    _required("fp", pa.int64(), "images", "FAKE called REAL."),
+    _required("tn", pa.int64(), "images", "FAKE called FAKE."),
+    _required("fn", pa.int64(), "images", "REAL called FAKE."),
 )
 
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -209,20 +213,19 @@ _TABLES = (
         ("run_id",),
         (
             *_key("run_id"),
-            Column("config_id", WORD, "", "The config: everything but seed and length.", False),
-            Column("seed", pa.int64(), "", "Seed of initialisation and data order.", False),
-            Column("status", WORD, "", f"One of {', '.join(STATUSES)}.", False),
+            _required("config_id", WORD, "", "The config: everything but seed and length."),
+            _required("seed", pa.int64(), "", "Seed of initialisation and data order."),
+            _required("status", WORD, "", f"One of {', '.join(STATUSES)}."),
             Column("error", STRING, "", "Why it diverged or failed, with the traceback."),
-            Column(
-                "fallbacks", pa.list_(STRING), "", "Every automatic fallback, with its reason.", False
+            _required(
+                "fallbacks", pa.list_(STRING), "", "Every automatic fallback, with its reason."
             ),
-            Column("epochs_done", pa.int32(), "epochs", "Epochs finished and stored.", False),
-            Column(
+            _required("epochs_done", pa.int32(), "epochs", "Epochs finished and stored."),
+            _required(
                 "evaluated",
                 pa.list_(STRING),
                 "",
                 "Evaluations with predictions, as `epoch:dataset:split`.",
-                False,
             ),
             Column("parameters", pa.int64(), "", "Trainable parameters."),
             Column("train_seconds", pa.float64(), "s", "Time spent training, all epochs."),
@@ -234,7 +237,7 @@ _TABLES = (
             Column("git_commit", STRING, "", "Commit of the code; null outside a checkout."),
             Column("started_at", _TIMESTAMP, "", "First start."),
             Column("updated_at", _TIMESTAMP, "", "Last write."),
-            Column("trainer_version", pa.int32(), "", "Version of the trainer's numbers.", False),
+            _required("trainer_version", pa.int32(), "", "Version of the trainer's numbers."),
             *_config_columns(),
         ),
     ),
@@ -244,8 +247,8 @@ _TABLES = (
         ("run_id", "epoch", "batch"),
         (
             *_key("run_id", "epoch"),
-            Column("batch", pa.int32(), "batches", "Batches trained, from 1.", False),
-            Column("images_seen", pa.int64(), "images", "Images trained on.", False),
+            _required("batch", pa.int32(), "batches", "Batches trained, from 1."),
+            _required("images_seen", pa.int64(), "images", "Images trained on."),
             Column("loss", pa.float64(), "nats", "Mean over the images since the last step."),
             Column("accuracy", pa.float64(), "share", "Mean over the images since the last step."),
         ),
@@ -268,8 +271,8 @@ _TABLES = (
         ("run_id", "epoch", "dataset", "split"),
         (
             *_key("run_id", "epoch", "dataset", "split"),
-            Column("n", pa.int64(), "images", "Images evaluated.", False),
-            Column("threshold", pa.float64(), "", "REAL is a probability of at least this.", False),
+            _required("n", pa.int64(), "images", "Images evaluated."),
+            _required("threshold", pa.float64(), "", "REAL is a probability of at least this."),
             *_COUNTS,
             *_scores(),
             Column(
@@ -292,10 +295,12 @@ _TABLES = (
         ("run_id", "epoch", "dataset", "split", "threshold"),
         (
             *_key("run_id", "epoch", "dataset", "split"),
-            Column("threshold", pa.float64(), "", "0.01 to 0.99.", False),
+            _required("threshold", pa.float64(), "", "0.01 to 0.99."),
             *_COUNTS,
             Column("accuracy", pa.float64(), "share", "Accuracy at this threshold."),
-            Column("precision", pa.float64(), "share", "Precision of REAL; null if none is called."),
+            Column(
+                "precision", pa.float64(), "share", "Precision of REAL; null if none is called."
+            ),
             Column("recall", pa.float64(), "share", "Recall of REAL; null without REAL images."),
             Column("f1", pa.float64(), "share", "Null where precision or recall is."),
         ),
@@ -306,11 +311,15 @@ _TABLES = (
         ("run_id", "epoch", "dataset", "split", "kind", "name"),
         (
             *_key("run_id", "epoch", "dataset", "split"),
-            Column("kind", WORD, "", "content_class, coarse_class or generator.", False),
-            Column("name", WORD, "", "Its name.", False),
-            Column("n", pa.int64(), "images", "Images of it.", False),
-            Column("recall_real", pa.float64(), "share", "REAL called REAL; null if there is none."),
-            Column("recall_fake", pa.float64(), "share", "FAKE called FAKE; null if there is none."),
+            _required("kind", WORD, "", "content_class, coarse_class or generator."),
+            _required("name", WORD, "", "Its name."),
+            _required("n", pa.int64(), "images", "Images of it."),
+            Column(
+                "recall_real", pa.float64(), "share", "REAL called REAL; null if there is none."
+            ),
+            Column(
+                "recall_fake", pa.float64(), "share", "FAKE called FAKE; null if there is none."
+            ),
             Column("accuracy", pa.float64(), "share", "Images classified as their label says."),
         ),
     ),
@@ -320,8 +329,8 @@ _TABLES = (
         ("run_id", "epoch", "dataset", "split", "image_id"),
         (
             *_key("run_id", "epoch", "dataset", "split"),
-            Column("image_id", pa.int32(), "", "Row of the image in its pack.", False),
-            Column("probability", pa.float32(), "share", "Probability of REAL.", False),
+            _required("image_id", pa.int32(), "", "Row of the image in its pack."),
+            _required("probability", pa.float32(), "share", "Probability of REAL."),
         ),
     ),
     Table(
@@ -329,9 +338,9 @@ _TABLES = (
         "one image of a pack",
         ("image_id",),
         (
-            Column("image_id", pa.int32(), "", "Row of its pixels.", False),
-            Column("split", WORD, "", "As published: train or test.", False),
-            Column("label", pa.int8(), "", "0 FAKE, 1 REAL.", False),
+            _required("image_id", pa.int32(), "", "Row of its pixels."),
+            _required("split", WORD, "", "As published: train or test."),
+            _required("label", pa.int8(), "", "0 FAKE, 1 REAL."),
             Column("content_class", WORD, "", "What it shows."),
             Column("coarse_class", WORD, "", "Group of the content class."),
             Column("generator", WORD, "", "What made a fake."),
@@ -344,12 +353,12 @@ _TABLES = (
         "one cell that a sweep asks for",
         ("label", "nuisance", "epochs", "seed"),
         (
-            Column("label", STRING, "", "Scientific parameters, as JSON.", False),
-            Column("nuisance", STRING, "", "Nuisance parameters but the seed, as JSON.", False),
-            Column("epochs", pa.int32(), "epochs", "Length asked for.", False),
-            Column("seed", pa.int64(), "", "Seed.", False),
-            Column("config_id", WORD, "", "Its config.", False),
-            Column("run_id", WORD, "", "Its run.", False),
+            _required("label", STRING, "", "Scientific parameters, as JSON."),
+            _required("nuisance", STRING, "", "Nuisance parameters but the seed, as JSON."),
+            _required("epochs", pa.int32(), "epochs", "Length asked for."),
+            _required("seed", pa.int64(), "", "Seed."),
+            _required("config_id", WORD, "", "Its config."),
+            _required("run_id", WORD, "", "Its run."),
         ),
     ),
     Table(
@@ -357,20 +366,20 @@ _TABLES = (
         "one metric of one config at one length, over seeds",
         ("label", "epochs", "dataset", "split", "metric"),
         (
-            Column("sweep", WORD, "", "Name of the sweep.", False),
-            Column("label", STRING, "", "Scientific parameters, as JSON.", False),
+            _required("sweep", WORD, "", "Name of the sweep."),
+            _required("label", STRING, "", "Scientific parameters, as JSON."),
             Column("config_id", WORD, "", "The config; null where nuisance values are averaged."),
-            Column("epochs", pa.int32(), "epochs", "Length asked for.", False),
+            _required("epochs", pa.int32(), "epochs", "Length asked for."),
             *_key("dataset", "split"),
-            Column("metric", WORD, "", "A score of the `evaluations` table.", False),
-            Column("unit", WORD, "", "Its unit.", False),
-            Column("n", pa.int32(), "runs", "Runs with a value.", False),
-            Column("n_missing", pa.int32(), "runs", "Runs asked for without a value.", False),
+            _required("metric", WORD, "", "A score of the `evaluations` table."),
+            _required("unit", WORD, "", "Its unit."),
+            _required("n", pa.int32(), "runs", "Runs with a value."),
+            _required("n_missing", pa.int32(), "runs", "Runs asked for without a value."),
             Column("mean", pa.float64(), "", "Mean over runs."),
             Column("std", pa.float64(), "", "Sample standard deviation; null for one run."),
             Column("low", pa.float64(), "", "Lower end of the 95 % interval of the mean."),
             Column("high", pa.float64(), "", "Upper end of the 95 % interval of the mean."),
-            Column("interval", WORD, "", "How the interval is made: Student's t.", False),
+            _required("interval", WORD, "", "How the interval is made: Student's t."),
             Column("median", pa.float64(), "", "Median over runs."),
             Column("min", pa.float64(), "", "Smallest."),
             Column("max", pa.float64(), "", "Largest."),
@@ -404,9 +413,11 @@ def documentation() -> str:
         "",
         "Generated from `cifake/tables.py` by `make docs`; do not edit by hand.",
         "",
-        f"Schema version {SCHEMA_VERSION}. A missing value is null, never 0. A store holds the "
-        "tables of a run at `runs/<run_id>/<table>.parquet`, and those of a sweep at "
-        "`sweeps/<name>/<table>.parquet`; `images` lies in a pack.",
+        (
+            f"Schema version {SCHEMA_VERSION}. A missing value is null, never 0. A store holds the "
+            "tables of a run at `runs/<run_id>/<table>.parquet`, and those of a sweep at "
+            "`sweeps/<name>/<table>.parquet`; `images` lies in a pack."
+        ),
     ]
     for table in _TABLES:
         keys = ", ".join(f"`{key}`" for key in table.keys)

@@ -12,9 +12,14 @@ import typer
 from rich.table import Table
 
 from cifake.errors import run_command
-from sweeps import specfile, workflow
+from sweeps import specfile
+from sweeps.outcome import report_sweep, sweep_status, unfinished, write_cells
+from sweeps.plan import Plan
 from sweeps.progress import make_console
+from sweeps.run_grid import plan_grid, print_plan, run_grid
+from sweeps.run_search import SearchPlan, plan_search, print_search_plan, run_search
 from sweeps.store import STORE_VARIABLE, Store
+from sweeps.sweep import open_sweep, read_spec, workers_for
 
 app = typer.Typer(
     help="Plan, run and report sweeps of image classifiers.",
@@ -22,6 +27,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+UNFINISHED = 1
+"""Exit code of a sweep with cells that could not be trained."""
 
 SpecArgument = Annotated[
     str, typer.Argument(metavar="SPEC", help="A YAML file, or the name of a study that ships.")
@@ -41,7 +49,9 @@ DataOption = Annotated[
 ]
 StoreOption = Annotated[
     Path | None,
-    typer.Option("--store", metavar="FOLDER", help="Where runs live. Default: $CIFAKE_STORE, store."),
+    typer.Option(
+        "--store", metavar="FOLDER", help="Where runs live. Default: $CIFAKE_STORE, store."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -66,16 +76,20 @@ def plan(
 ) -> None:
     """Say what would be trained, what the store has already, and how long it takes."""
     console = make_console(stderr=as_json)
-    parsed = workflow.read_spec(spec, settings or [])
-    sweep = workflow.open_sweep(parsed, data or [], console)
+    parsed = read_spec(spec, settings or [])
+    sweep = open_sweep(parsed, data or [], console)
     opened = Store.open(_store(store), create=False)
-    made = workflow.plan_sweep(sweep, opened, workflow.workers_for(parsed))
-    if as_json:
-        print(json.dumps({"sweep": parsed.name, **made.as_dict()}, indent=2))  # noqa: T201
+    made: Plan | SearchPlan
+    if parsed.search is None:
+        made = plan_grid(sweep, opened, workers_for(parsed))
     else:
-        workflow.print_plan(made, console)
-        if parsed.search is not None:
-            console.print(f"and a search of {parsed.search.trials} trials, each with every seed")
+        made = plan_search(sweep, parsed.search, opened)
+    if as_json:
+        print(json.dumps({"sweep": parsed.name, **made.as_dict()}, indent=2))
+    elif isinstance(made, Plan):
+        print_plan(made, console)
+    else:
+        print_search_plan(made, console)
 
 
 @app.command()
@@ -91,10 +105,21 @@ def run(
 ) -> None:
     """Train what is missing, then write the tables and the report."""
     console = make_console()
-    parsed = workflow.read_spec(spec, settings or [])
-    sweep = workflow.open_sweep(parsed, data or [], console)
+    parsed = read_spec(spec, settings or [])
+    sweep = open_sweep(parsed, data or [], console)
     opened = Store.open(_store(store), create=True)
-    raise typer.Exit(workflow.run_sweep(sweep, opened, console, address))
+    if parsed.search is None:
+        made = plan_grid(sweep, opened, workers_for(parsed))
+        write_cells(parsed, opened, made.cells)
+        print_plan(made, console)
+        cells, problems = made.cells, run_grid(sweep, opened, made, console, address)
+    else:
+        cells, problems = run_search(sweep, parsed.search, opened, console, address)
+        write_cells(parsed, opened, cells)
+    for problem in problems:
+        console.print(f"a trial failed: {problem}", style="red", highlight=False, markup=False)
+    report_sweep(parsed, opened, console)
+    raise typer.Exit(UNFINISHED if problems or unfinished(opened, cells) else 0)
 
 
 @app.command()
@@ -105,10 +130,10 @@ def status(
     as_json: JsonOption = False,  # noqa: FBT002 - typer makes a flag of it
 ) -> None:
     """Say how far a sweep is."""
-    parsed = workflow.read_spec(spec, settings or [])
-    found = workflow.sweep_status(parsed, Store.open(_store(store), create=False))
+    parsed = read_spec(spec, settings or [])
+    found = sweep_status(parsed, Store.open(_store(store), create=False))
     if as_json:
-        print(json.dumps(vars(found), indent=2))  # noqa: T201
+        print(json.dumps(vars(found), indent=2))
         return
     console = make_console()
     states = ", ".join(f"{count} {name}" for name, count in found.by_status.items() if count)
@@ -125,8 +150,8 @@ def report(
     settings: SetOption = None,
 ) -> None:
     """Write the summary table and the report from what the store has."""
-    parsed = workflow.read_spec(spec, settings or [])
-    workflow.report_sweep(parsed, Store.open(_store(store), create=False), make_console())
+    parsed = read_spec(spec, settings or [])
+    report_sweep(parsed, Store.open(_store(store), create=False), make_console())
 
 
 def _store(option: Path | None) -> Path:

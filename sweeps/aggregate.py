@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -19,7 +20,7 @@ METRICS = (*SCORES, *(score + DEDUPLICATED for score in SCORES), "accuracy_at_va
 GROUP = ["label", "epochs", "dataset", "split"]
 
 
-def cells_table(cells: list[Cell]) -> pa.Table:
+def cells_table(cells: Sequence[Cell]) -> pa.Table:
     """The cells of a sweep as the table `cells`."""
     rows = [
         {
@@ -47,11 +48,11 @@ def summary(sweep: str, cells: pa.Table, evaluations: pa.Table) -> pa.Table:
     joined = asked.merge(
         frame(evaluations), left_on=["run_id", "epochs"], right_on=["run_id", "epoch"]
     )
-    sizes = asked.groupby(["label", "epochs"], observed=True).size()
-    configs = asked.groupby(["label", "epochs"], observed=True)["config_id"].unique()
+    by_label = asked.groupby(["label", "epochs"])
+    sizes = by_label.size().to_dict()
+    configs = by_label["config_id"].unique().to_dict()
     rows = []
-    for key, group in joined.groupby(GROUP, observed=True, sort=True):
-        label, epochs, dataset, split = key
+    for (label, epochs, dataset, split), group in joined.groupby(GROUP, sort=True):
         config_ids = configs[label, epochs]
         for metric in METRICS:
             found = summarise(group[metric].to_numpy(np.float64))

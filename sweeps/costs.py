@@ -1,9 +1,9 @@
-"""What an epoch costs: from the store's history, else from a short measurement on the real images."""
+"""What an epoch costs: from the store's history, else measured on a few of the real images."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from statistics import median
 
 from cifake.config import Config
@@ -47,8 +47,7 @@ def measure(config: Config, pack: Pack) -> float:
     return epochs[-1].images / epochs[-1].seconds
 
 
-def _shape(settings: object) -> tuple[object, ...]:
+def _shape(settings: Mapping[str, object]) -> tuple[object, ...]:
     """The settings that speed depends on."""
-    assert isinstance(settings, dict)
     names = ("model", "attention", "placement", "batch_size")
     return tuple(settings[name] for name in names)

@@ -54,7 +54,7 @@ def _place(content: Mapping[str, Any], key: str) -> str:
     if first in Shape.model_fields and first not in _SECTIONS:
         return key
     hint = suggest(rest if first in _SECTIONS else key, [*PARAMETERS, SEED, *Shape.model_fields])
-    refuse("--set", f"unknown key; {hint}", field=key)
+    return refuse("--set", f"unknown key; {hint}", field=key)
 
 
 def _assign(content: dict[str, Any], path: str, value: Any) -> None:

@@ -6,16 +6,18 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from ray.tune.search.optuna import OptunaSearch
 
 from sweeps.spec import Dimension, Search, ordered_space
+
+if TYPE_CHECKING:
+    from ray.tune.search.optuna import OptunaSearch
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -71,6 +73,7 @@ def make_search(
     search: Search, context: Mapping[str, Any], study_name: str, storage: JournalStorage
 ) -> OptunaSearch:
     """Ray Tune's searcher for one study."""
+    from ray.tune.search.optuna import OptunaSearch
 
     return OptunaSearch(
         space=Space(search, context),

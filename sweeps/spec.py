@@ -22,10 +22,15 @@ SEED = "seed"
 
 _STRICT = Settings.model_config
 _FILLED_IN = {"data.train", "data.fingerprint"}
+
+
+def _adapter(info: Any) -> TypeAdapter[Any]:
+    annotated: Any = Annotated[(info.annotation, Field(), *info.metadata)]
+    return TypeAdapter(annotated, config=_STRICT)
+
+
 PARAMETERS: dict[str, TypeAdapter[Any]] = {
-    path: TypeAdapter(Annotated[(info.annotation, Field(), *info.metadata)], config=_STRICT)
-    for path, info in leaves(Config)
-    if path not in _FILLED_IN
+    path: _adapter(info) for path, info in leaves(Config) if path not in _FILLED_IN
 } | {EPOCHS: TypeAdapter(Annotated[int, Field(ge=1, le=100_000)], config=_STRICT)}
 """Every parameter that a specification can set, with what validates a value of it."""
 

@@ -71,8 +71,7 @@ def find(spec: str) -> Path:
     studies = shipped()
     if spec in studies:
         return studies[spec]
-    problem = f"no such file, and no study of that name; {suggest(spec, studies)}"
-    refuse(spec, problem)
+    return refuse(spec, f"no such file, and no study of that name; {suggest(spec, studies)}")
 
 
 def read(path: Path) -> SpecFile:

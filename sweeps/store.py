@@ -220,11 +220,11 @@ def write_aside(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.chmod(aside, 0o644)
+        Path(aside).chmod(0o644)
         os.replace(aside, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(aside)
+            Path(aside).unlink()
         raise
 
 
@@ -232,6 +232,6 @@ def _check_marker(marker: Path) -> None:
     try:
         schema = json.loads(marker.read_text()).get("schema")
     except (ValueError, AttributeError):
-        refuse(marker, "is damaged; a store's says its schema, as in {\"schema\": 1}")
+        refuse(marker, 'is damaged; a store\'s says its schema, as in {"schema": 1}')
     if schema != SCHEMA:
         refuse(marker, f"store schema {schema}, this release reads {SCHEMA}; use a release of then")

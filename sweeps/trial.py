@@ -105,7 +105,7 @@ class _Run:
 
     @property
     def trainable(self) -> bool:
-        return self.row["status"] != "diverged"
+        return str(self.row["status"]) != "diverged"
 
     def add(self, table: tables.RunTable, content: pa.Table) -> None:
         self.grown[table].append(content)
@@ -210,7 +210,7 @@ class _StackRun:
         identity = run_id(self.config.config_id, seed)
         state = self.store.run_state(identity)
         row = self._new_row(identity, seed) if state is None else dict(state.row)
-        grown = {
+        grown: dict[tables.RunTable, list[pa.Table]] = {
             table: [self.store.read(identity, table, epochs=row["epochs_done"])]
             for table in tables.RUN_TABLES
             if table != "runs"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
+from optuna.storages import JournalStorage
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
@@ -44,14 +46,15 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[int]:
             num_cpus=cpus or len(os.sched_getaffinity(0)),
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             object_store_memory=_OBJECT_STORE_BYTES,
             _node_ip_address="127.0.0.1",
         )
     else:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        yield int(ray.cluster_resources().get("CPU", 1))
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        yield int(resources.get("CPU", 1))
     finally:
         ray.shutdown()
 
@@ -80,6 +83,25 @@ def run_tasks(
     return _fit(trainable, resources, callback, tune.TuneConfig(reuse_actors=True), tuner_arguments)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What a search needs beside its space."""
+
+    name: str
+    storage: JournalStorage
+    context: Mapping[str, Any]
+    """Parameters with one value; conditions of the space may look at them."""
+
+    trials: int
+    """Proposals still to be made."""
+
+    epochs: int
+    """Length of a trial."""
+
+    workers: int
+    """Trials at the same time."""
+
+
 def run_search(
     search: Search,
     make_task: Callable[[Mapping[str, Any]], Task],
@@ -87,10 +109,7 @@ def run_search(
     on_epoch: Callable[[Report], None],
     on_stack: Callable[[Task], None],
     *,
-    searcher: Mapping[str, Any],
-    trials: int,
-    epochs: int,
-    workers: int,
+    study: Study,
 ) -> list[str]:
     """Run one study: Optuna proposes values, each proposal is one trial of all seeds.
 
@@ -100,10 +119,7 @@ def run_search(
         resources: of one trial.
         on_epoch: called after every epoch of every trial.
         on_stack: called when a trial ends.
-        searcher: `context`, `study_name` and `storage` of the study.
-        trials: proposals still to be made.
-        epochs: length of a trial.
-        workers: trials at the same time.
+        study: which study, and how much of it is left.
 
     Returns:
         What went wrong, as in `run_tasks`.
@@ -114,10 +130,10 @@ def run_search(
 
     callback = _Callback(on_epoch, lambda config: on_stack(make_task(config)))
     tune_config = tune.TuneConfig(
-        search_alg=make_search(search, **searcher),
-        scheduler=_scheduler(search, epochs),
-        num_samples=trials,
-        max_concurrent_trials=workers,
+        search_alg=make_search(search, study.context, study.name, study.storage),
+        scheduler=_scheduler(search, study.epochs),
+        num_samples=study.trials,
+        max_concurrent_trials=study.workers,
         reuse_actors=True,
     )
     return _fit(trainable, resources, callback, tune_config, {})
@@ -149,9 +165,7 @@ class _Callback(tune.Callback):
         if "report" in result:
             self.on_epoch(Report(**result["report"]))
 
-    def on_trial_complete(
-        self, iteration: int, trials: list[Any], trial: Any, **info: Any
-    ) -> None:
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial ended."""
         del iteration, trials, info
         self.on_stack(trial.config)

@@ -52,7 +52,7 @@ DATASETS: dict[str, Dataset] = {
     ),
     "demo": Dataset(
         description="5,000 patches of two photographs, real and rebuilt: a stand-in for trying out",
-        licence="photographs by danielbuechele and vultilion, CC BY 2.0, as scikit-learn ships them",
+        licence="photographs by danielbuechele and vultilion, CC BY 2.0, from scikit-learn",
         read=demo.read,
         embedded=True,
     ),

@@ -23,6 +23,15 @@ _CHUNK = 512
 _CHUNKS_WORTH_A_POOL = 16
 
 
+Advance = Callable[[int], None]
+"""Called with the number of images decoded since the last call."""
+
+
+def unwatched(images: int) -> None:
+    """Progress that nobody watches."""
+    del images
+
+
 @dataclass(frozen=True)
 class Decoded:
     """A chunk of images, decoded."""
@@ -46,7 +55,7 @@ def decode(blobs: list[bytes]) -> Decoded:
 
 
 def decode_all(
-    blobs: Iterable[bytes], advance: Callable[[int], None], workers: int | None = None
+    blobs: Iterable[bytes], advance: Advance = unwatched, workers: int | None = None
 ) -> Iterator[Decoded]:
     """Decode chunks in worker processes and yield them in order.
 
@@ -56,7 +65,7 @@ def decode_all(
         workers: processes; by default one a core. One decodes in this process, and so is a set
             too small to be worth the start of others.
     """
-    chunks = iter(lambda source=iter(blobs): list(itertools.islice(source, _CHUNK)), [])
+    chunks = _chunks(iter(blobs))
     first = list(itertools.islice(chunks, _CHUNKS_WORTH_A_POOL))
     workers = workers or len(os.sched_getaffinity(0))
     if len(first) < _CHUNKS_WORTH_A_POOL:
@@ -65,6 +74,11 @@ def decode_all(
     for decoded in pool(joblib.delayed(decode)(chunk) for chunk in itertools.chain(first, chunks)):
         advance(len(decoded.problems))
         yield decoded
+
+
+def _chunks(blobs: Iterator[bytes]) -> Iterator[list[bytes]]:
+    while chunk := list(itertools.islice(blobs, _CHUNK)):
+        yield chunk
 
 
 def _decode_one(blob: bytes, target: npt.NDArray[np.uint8]) -> str | None:

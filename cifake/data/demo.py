@@ -3,8 +3,9 @@
 A stand-in that lets every command be tried without a download. REAL are patches of the two
 photographs that scikit-learn ships, scaled down to 32×32. FAKE are other such patches, rebuilt by a
 lossy generator: shrunk until the fine detail is gone, enlarged again, with paler colours and the
-faint checkerboard that transposed convolutions leave. It says nothing about Stable Diffusion. The ten content classes are five vertical strips of each
-photograph. Train and test patches come from different blocks of the photographs.
+faint checkerboard that transposed convolutions leave. It says nothing about Stable Diffusion. The
+ten content classes are five vertical strips of each photograph. Train and test patches come from
+different blocks of the photographs.
 
 Only integer operations are used (Pillow resamples in fixed point), so every machine makes the same
 pixels.

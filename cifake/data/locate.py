@@ -11,18 +11,17 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cifake.data import demo
 from cifake.data import pack as packs
 from cifake.data.catalogue import DATASETS
+from cifake.data.decode import Advance, unwatched
 from cifake.errors import refuse, suggest
 
 DATA_VARIABLE = "CIFAKE_DATA"
 CACHE_VARIABLE = "CIFAKE_CACHE"
-
-Advance = Callable[[int], None]
 
 
 def cache_folder() -> Path:
@@ -76,7 +75,7 @@ def find_source(name: str, sources: Mapping[str, Path]) -> Path | None:
         if name in found:
             return found[name]
     expected = ", ".join(DATASETS[name].file_names)
-    refuse(
+    return refuse(
         f"data set {name}",
         f"where is it? give --data {name}=PATH, or set {DATA_VARIABLE} to a folder that holds "
         f"one of {expected}",
@@ -86,7 +85,7 @@ def find_source(name: str, sources: Mapping[str, Path]) -> Path | None:
 def open_dataset(
     name: str,
     sources: Mapping[str, Path] | None = None,
-    advance: Advance = lambda count: None,
+    advance: Advance = unwatched,
     workers: int | None = None,
 ) -> packs.Pack:
     """Open the pack of a data set, packing its source first if that was never done.

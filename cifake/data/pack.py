@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -60,20 +59,21 @@ class Pack:
     @cached_property
     def labels(self) -> npt.NDArray[np.int8]:
         """Shape (n,), int8: 0 FAKE, 1 REAL."""
-        return self.images["label"].to_numpy()
+        return np.asarray(self.images["label"], np.int8)
 
     def rows(self, split: str) -> npt.NDArray[np.int64]:
         """Rows of a published split, ascending."""
         return np.flatnonzero(self._words("split") == split)
 
-    def words(self, column: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
-        """A text column at some rows; null is None."""
-        return self._words(column)[rows]
+    def words(self, column: str, rows: npt.NDArray[np.int64]) -> list[str | None]:
+        """A text column at some rows."""
+        return list(self._words(column)[rows])
 
     def duplicates(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Whether each of some rows has the pixels of an earlier image."""
         column = self.images["duplicate_of"].combine_chunks()
-        return column.is_valid().to_numpy(zero_copy_only=False)[rows]
+        valid = np.asarray(column.is_valid(), np.bool_)
+        return np.asarray(valid[rows], np.bool_)
 
     def _words(self, column: str) -> npt.NDArray[np.object_]:
         return self._word_columns[column]
@@ -117,7 +117,7 @@ def write_pack(
     raw_images: Iterable[RawImage],
     *,
     trains: bool,
-    advance: Callable[[int], None] = lambda count: None,
+    advance: decode.Advance = decode.unwatched,
     workers: int | None = None,
 ) -> Pack:
     """Decode a source and write it below `packs`, or open the pack of equal content found there.
@@ -145,7 +145,7 @@ def write_pack(
 
     chunks = list(decode.decode_all(blobs(), advance, workers))
     _refuse_problems(source, described, [p for chunk in chunks for p in chunk.problems])
-    _refuse_content(source, described, trains)
+    _refuse_content(source, described, trains=trains)
     digests = [digest for chunk in chunks for digest in chunk.digests]
     order = sorted(range(len(described)), key=lambda i: _sort_key(described[i], digests[i]))
     pixels = np.concatenate([chunk.pixels for chunk in chunks])[order]
@@ -172,7 +172,7 @@ def _write_folder(
         np.save(aside / "pixels.npy", pixels)
         (aside / "images.parquet").write_bytes(tables.encode("images", images))
         (aside / "pack.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
-        os.rename(aside, folder)
+        aside.rename(folder)
     except OSError as error:
         if not folder.exists():
             refuse(folder, f"cannot be written ({error.strerror}); free space or set CIFAKE_CACHE")
@@ -193,7 +193,7 @@ def _fingerprint(images: list[RawImage], digests: list[bytes]) -> str:
     """Sixteen hexadecimal digits over what every image shows and says, in canonical order."""
     whole = hashlib.sha256()
     for image, digest in zip(images, digests, strict=True):
-        split, label, content, coarse, generator, pixels = _identity(image, digest)
+        split, label, content, coarse, generator, _ = _identity(image, digest)
         whole.update(f"{split}|{label}|{content}|{coarse}|{generator}|".encode())
         whole.update(digest)
     return whole.hexdigest()[:16]
@@ -231,7 +231,7 @@ def _refuse_problems(source: str, images: list[RawImage], problems: list[str | N
     raise InputError([*shown, Mistake(where=source, problem=total)])
 
 
-def _refuse_content(source: str, images: list[RawImage], trains: bool) -> None:
+def _refuse_content(source: str, images: list[RawImage], *, trains: bool) -> None:
     if not images:
         refuse(source, "holds no images; expected JPEG or PNG files, or Hugging Face parquet")
     if not trains:

@@ -86,7 +86,7 @@ def stratified(
 def _largest_remainder(sizes: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
     """Whole quotas in proportion to sizes that sum to count (Hamilton's method)."""
     exact = sizes * (count / max(1, sizes.sum()))
-    quotas = np.floor(exact).astype(np.int64)
+    quotas: npt.NDArray[np.int64] = np.floor(exact).astype(np.int64)
     short = count - int(quotas.sum())
     by_remainder = np.argsort(-(exact - quotas), kind="stable")
     quotas[by_remainder[:short]] += 1
@@ -98,7 +98,7 @@ def _rank(order: npt.NDArray[np.int64], kept: npt.NDArray[np.int64]) -> npt.NDAr
     renumbered = np.full(len(order), -1)
     renumbered[kept] = np.arange(len(kept))
     restricted = renumbered[order]
-    return restricted[restricted >= 0]
+    return np.asarray(restricted[restricted >= 0], np.int64)
 
 
 def _strata(pack: Pack, rows: Rows) -> npt.NDArray[np.int64]:

@@ -32,7 +32,7 @@ def build(config: Config, seed: int) -> nn.Module:
         module, _, name = declared.module.partition(":")
         model: nn.Module = getattr(importlib.import_module(module), name)(attention)
         initialise(model, seed)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return model.to(memory_format=torch.channels_last)
 
 
 def initialise(model: nn.Module, seed: int) -> None:

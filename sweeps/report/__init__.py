@@ -9,7 +9,8 @@ from rich.console import Console
 
 from sweeps.report.figures import learning_curves, save, threshold_curves
 from sweeps.report.headline import headline, print_headline
-from sweeps.report.markdown import render
+from sweeps.report.markdown import grid_findings, render, search_findings
+from sweeps.report.proposals import print_proposals, proposals
 from sweeps.spec import Spec
 from sweeps.store import Store
 
@@ -17,18 +18,25 @@ from sweeps.store import Store
 def write_report(
     spec: Spec, store: Store, cells: pa.Table, summary: pa.Table, console: Console
 ) -> Path:
-    """Write `report.md` and its figures, print the summary, and say where the report is."""
+    """Write `report.md` and its figures, print the findings, and say where the report is."""
     run_ids = sorted(set(cells["run_id"].to_pylist()))
+    evaluations = store.read_many(run_ids, "evaluations")
     figures = {
-        "learning-curves.png": learning_curves(cells, store.read_many(run_ids, "evaluations")),
+        "learning-curves.png": learning_curves(cells, evaluations),
         "thresholds.png": threshold_curves(cells, store.read_many(run_ids, "thresholds")),
     }
-    drawn = {name: figure for name, figure in figures.items() if figure is not None}
-    for name, figure in drawn.items():
-        store.write_sweep(spec.name, f"figures/{name}", save(figure))
-    rows = headline(summary)
-    text = render(spec, rows, store.read_many(run_ids, "runs"), list(drawn))
+    drawn = {name: save(figure) for name, figure in figures.items() if figure is not None}
+    for name, content in drawn.items():
+        store.write_sweep(spec.name, f"figures/{name}", content)
+    if spec.search is None:
+        rows = headline(summary)
+        print_headline(rows, console)
+        findings = grid_findings(rows)
+    else:
+        tried = proposals(spec.search, cells, evaluations)
+        print_proposals(spec.search, tried, console)
+        findings = search_findings(spec.search, tried)
+    text = render(spec, findings, store.read_many(run_ids, "runs"), list(drawn))
     path = store.write_sweep(spec.name, "report.md", text.encode())
-    print_headline(rows, console)
     console.print(f"report: {path}", highlight=False, soft_wrap=True)
     return path

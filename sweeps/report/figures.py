@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sweeps.aggregate import frame
 from sweeps.report.headline import label_text
@@ -35,13 +36,13 @@ def learning_curves(cells: pa.Table, evaluations: pa.Table) -> Figure | None:
     for label, colour, group in _by_label(rows, "accuracy"):
         pivot = group.pivot_table(index="epoch", columns="run_id", values="accuracy")
         _band(axes, pivot.index.to_numpy(), 100 * pivot.to_numpy(), label, colour)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
     return figure
 
 
 def threshold_curves(cells: pa.Table, thresholds: pa.Table) -> Figure | None:
-    """Accuracy by decision threshold at each config's longest length, on test where there is one."""
+    """Accuracy by decision threshold at the longest length, on test where there is one."""
     asked = frame(cells)
     longest = asked.groupby("label")["epochs"].transform("max") == asked["epochs"]
     rows = frame(thresholds).merge(
@@ -106,6 +107,7 @@ def _band(
     if drawn.any():
         low = np.asarray([b[0] for b, d in zip(bounds, drawn, strict=True) if d], np.float64)
         high = np.asarray([b[1] for b, d in zip(bounds, drawn, strict=True) if d], np.float64)
+        low, high = np.clip(low, 0, 100), np.clip(high, 0, 100)
         axes.fill_between(x[drawn], low, high, color=colour, alpha=0.18, linewidth=0)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from sweeps.report.headline import HEADLINE_METRICS, Row, cell_text, label_columns, percent
-from sweeps.spec import Spec
+from sweeps.report.proposals import Proposal, best_sentence, proposal_table
+from sweeps.spec import Search, Spec
 
 _CAPTIONS = {
     "learning-curves.png": "Validation accuracy by epoch: mean over seeds and its 95 % interval.",
@@ -15,16 +16,30 @@ _CAPTIONS = {
 }
 
 
-def render(spec: Spec, rows: list[Row], runs: pa.Table, figures: list[str]) -> str:
+def render(spec: Spec, findings: list[str], runs: pa.Table, figures: list[str]) -> str:
     """The whole report; figures lie in `figures/` beside it."""
-    parts = [f"# {spec.name}", spec.question]
-    if spec.search is not None:
-        parts.append(_search_note(spec, rows))
-    parts += [_table(rows), _notes(rows)]
-    parts += [f"![{_CAPTIONS[name]}](figures/{name})\n\n*{_CAPTIONS[name]}*" for name in figures]
     states = runs.to_pylist()
-    parts += [_failures(states), _provenance(spec, states)]
+    parts = [
+        f"# {spec.name}",
+        spec.question,
+        *findings,
+        *(f"![{_CAPTIONS[name]}](figures/{name})\n\n*{_CAPTIONS[name]}*" for name in figures),
+        _failures(states),
+        _provenance(spec, states),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def grid_findings(rows: list[Row]) -> list[str]:
+    """The table of a grid, and what a reader must know of it."""
+    return [_table(rows), _notes(rows)]
+
+
+def search_findings(search: Search, tried: list[Proposal]) -> list[str]:
+    """The best proposal of a search, and the table of all."""
+    if not tried:
+        return [best_sentence(search, tried)]
+    return [best_sentence(search, tried), markdown_table(*proposal_table(search, tried))]
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
@@ -52,10 +67,11 @@ def _table(rows: list[Row]) -> str:
 
 
 def _notes(rows: list[Row]) -> str:
-    notes = [
+    reading = (
         "Means over seeds at threshold 0.5, ± half the 95 % interval of the mean (Student's t over "
         "seeds). An image counts as REAL at a probability of at least the threshold."
-    ]
+    )
+    notes = [reading]
     few = min((row.n for row in rows), default=0)
     if 0 < few < 6:
         notes.append(
@@ -67,27 +83,6 @@ def _notes(rows: list[Row]) -> str:
     )
     notes += [f"{m} is undefined on {where}: it holds one class only." for m, where in undefined]
     return "\n\n".join(notes)
-
-
-def _search_note(spec: Spec, rows: list[Row]) -> str:
-    assert spec.search is not None
-    metric = spec.search.metric.partition(".")[2]
-    longest = max((row.epochs for row in rows), default=0)
-    scored = [
-        (row.metrics[metric]["mean"], row)
-        for row in rows
-        if row.epochs == longest and row.metrics[metric]["mean"] is not None
-    ]
-    if not scored:
-        return ""
-    pick = max if spec.search.mode == "max" else min
-    value, row = pick(scored, key=lambda pair: pair[0] or 0.0)
-    values = ", ".join(f"{name} = {cell_text(v)}" for name, v in row.label.items())
-    return (
-        f"Best of {len(scored)} proposals by {spec.search.metric}: {value:.4f} with {values}. The "
-        "best of many is chosen by luck in part; this table is of validation, and test was not "
-        "looked at."
-    )
 
 
 def _failures(states: list[dict[str, Any]]) -> str:

@@ -1,0 +1,141 @@
+"""The `cifake` command."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from cifake.data import locate
+from cifake.data.catalogue import DATASETS
+from cifake.data.pack import Pack
+from cifake.data.raw import LABELS
+from cifake.errors import refuse, run_command, suggest
+
+app = typer.Typer(
+    help="Data sets of photographs and generated images.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data = typer.Typer(help="List, pack and describe data sets.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="A data set, as `cifake data list` names it.")
+]
+SourceArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="PATH",
+        help="A folder, archive or parquet files. Default: found in $CIFAKE_DATA.",
+    ),
+]
+
+
+@app.callback()
+def _group() -> None:
+    """Data sets of photographs and generated images."""
+
+
+@data.command("list")
+def list_datasets() -> None:
+    """List the data sets."""
+    table = Table("name", "what", "licence")
+    for name, dataset in DATASETS.items():
+        table.add_row(name, dataset.description, dataset.licence)
+    Console().print(table)
+
+
+@data.command()
+def pack(name: NameArgument, path: SourceArgument = None) -> None:
+    """Decode a data set into its packed form and say where that is."""
+    print(_open(name, path).folder)
+
+
+@data.command()
+def info(
+    name: NameArgument,
+    path: SourceArgument = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,  # noqa: FBT002
+) -> None:
+    """Describe a data set: images by split and label, duplicates, fingerprint."""
+    opened = _open(name, path)
+    facts = describe(opened)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    table = Table("split", "label", "images", "content classes", "duplicates")
+    for row in facts["splits"]:
+        table.add_row(
+            row["split"],
+            row["label"],
+            f"{row['images']:,}",
+            str(row["content_classes"]),
+            f"{row['duplicates']:,}",
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"fingerprint {facts['fingerprint']}", highlight=False)
+    console.print(f"pack {facts['pack']}", highlight=False, soft_wrap=True)
+
+
+def describe(opened: Pack) -> dict[str, Any]:
+    """What `cifake data info` says of a pack."""
+    splits = []
+    for split in ("train", "test"):
+        rows = opened.rows(split)
+        for label, number in sorted(LABELS.items()):
+            chosen = rows[opened.labels[rows] == number]
+            if not len(chosen):
+                continue
+            classes = {word for word in opened.words("content_class", chosen) if word}
+            splits.append(
+                {
+                    "split": split,
+                    "label": label,
+                    "images": len(chosen),
+                    "content_classes": len(classes),
+                    "duplicates": int(np.sum(opened.duplicates(chosen))),
+                }
+            )
+    return {
+        "dataset": opened.info.dataset,
+        "fingerprint": opened.info.fingerprint,
+        "images": opened.info.images,
+        "source": opened.info.source,
+        "pack": str(opened.folder),
+        "splits": splits,
+    }
+
+
+def _open(name: str, path: Path | None) -> Pack:
+    if name not in DATASETS:
+        refuse("data set", f"unknown; {suggest(name, DATASETS)}", value=name)
+    if path is not None and not path.exists():
+        refuse(path, "no such file or folder")
+    if path is not None and DATASETS[name].embedded:
+        refuse(path, f"{name} is made by this package; leave the path out")
+    sources = {} if path is None else {name: path}
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"packing {name}", total=None, visible=False)
+        return locate.open_dataset(
+            name, sources, lambda images: bar.update(task, advance=images, visible=True)
+        )
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    run_command(app, "cifake")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Plan a grid and train what the store lacks of it."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from sweeps import authentication
+from sweeps.costs import Costs
+from sweeps.plan import Plan, make_plan
+from sweeps.progress import View, duration
+from sweeps.store import Store
+from sweeps.sweep import Sweep, git_commit, workers_for
+
+
+def plan_grid(sweep: Sweep, store: Store, workers: int) -> Plan:
+    """Plan the cells of a sweep; a search's proposals are not known beforehand."""
+    known = store.run_states()
+    return make_plan(
+        sweep.cells(),
+        known,
+        sweep.evaluations,
+        workers=workers,
+        cost=Costs(sweep.train_pack, known.values()),
+    )
+
+
+def run_grid(
+    sweep: Sweep, store: Store, plan: Plan, console: Console, address: str | None
+) -> list[str]:
+    """Train what a plan has left; Ray is not started where nothing is.
+
+    Returns:
+        What went wrong, a line for each trial that failed for good.
+    """
+    if not plan.stacks:
+        return []
+    authentication.prepare(address)
+    from sweeps import tuner
+
+    commit = git_commit()
+    with tuner.cluster(address) as cores:
+        if address is not None:
+            plan = plan_grid(sweep, store, workers_for(sweep.spec, cores))
+        tasks = [sweep.task(stack, store, commit) for stack in plan.stacks]
+        runs = sum(len(stack.seeds) for stack in plan.stacks)
+        view = View(
+            console,
+            runs=runs,
+            epochs=plan.epochs_to_train,
+            metric="validation.accuracy",
+            mode="max",
+        )
+        with view:
+            return tuner.run_tasks(
+                tasks, sweep.spec.resources, view.epoch, lambda task: view.stack(len(task.seeds))
+            )
+
+
+def print_plan(plan: Plan, console: Console) -> None:
+    """The plan in two lines, and what should be known before starting."""
+    time = "" if plan.predicted_seconds is None else f", about {duration(plan.predicted_seconds)}"
+    diverged = f", {plan.runs_diverged} diverged" if plan.runs_diverged else ""
+    console.print(
+        f"{len(plan.cells)} cells in {plan.runs} runs: {plan.runs_done} done, "
+        f"{plan.runs_continued} to continue, {plan.runs_new} new{diverged}\n"
+        f"{plan.epochs_to_train} epochs to train in {len(plan.stacks)} stacks{time}; "
+        f"{plan.epochs_saved} epochs saved",
+        highlight=False,
+    )
+    for note in plan.notes:
+        console.print(f"note: {note}", highlight=False)

@@ -1,0 +1,117 @@
+"""A specification with its data opened: what cells it asks for, and what a trial is told."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from cifake.data.locate import open_dataset, parse_sources
+from cifake.data.pack import Pack
+from cifake.data.subsets import split_rows
+from sweeps import overrides, specfile
+from sweeps.plan import Cell, Stack, make_cells
+from sweeps.spec import Spec, parse
+from sweeps.store import Store
+from sweeps.trial import Task
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A specification with its data opened."""
+
+    spec: Spec
+    packs: Mapping[str, Pack]
+    """By data set; the training set's comes first."""
+
+    @property
+    def train_pack(self) -> Pack:
+        """The training data."""
+        return self.packs[self.spec.data.train]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the training data."""
+        return self.train_pack.info.fingerprint
+
+    @property
+    def evaluations(self) -> list[tuple[str, str]]:
+        """`(dataset, split)` that every milestone needs."""
+        validation = [(self.spec.data.train, "validation")] if self.spec.data.validation else []
+        return [*validation, *((name, "test") for name in self.spec.evaluate)]
+
+    def cells(self, suggestions: Sequence[Mapping[str, Any]] = ({},)) -> list[Cell]:
+        """The cells of the grid, or of some proposals of a search."""
+        variants = [v for each in suggestions for v in self.spec.variants(self.fingerprint, each)]
+        return make_cells(variants, self.spec.seeds)
+
+    def task(self, stack: Stack, store: Store, commit: str | None) -> Task:
+        """What a trial is told to train a stack."""
+        return Task(
+            config=stack.config.model_dump(),
+            seeds=stack.seeds,
+            epochs=stack.epochs,
+            milestones=stack.milestones,
+            packs={name: str(pack.folder.resolve()) for name, pack in self.packs.items()},
+            evaluate=tuple(self.spec.evaluate),
+            store=str(store.root.resolve()),
+            git_commit=commit,
+        )
+
+
+def read_spec(name: str, settings: Sequence[str]) -> Spec:
+    """Find, read, override and validate a specification.
+
+    Raises:
+        InputError: every mistake found.
+    """
+    return parse(overrides.apply(specfile.read(specfile.find(name)), settings))
+
+
+def open_sweep(spec: Spec, data: Sequence[str], console: Console) -> Sweep:
+    """Open every data set that a specification needs, packing what was never packed.
+
+    Raises:
+        InputError: a data set is nowhere or damaged, or too small for the specification.
+    """
+    sources = parse_sources(data, spec.data.train)
+    packs = {}
+    for name in spec.datasets:
+        with Progress(console=console, transient=True) as bar:
+            task = bar.add_task(f"packing {name}", total=None, visible=False)
+
+            def advance(images: int, bar: Progress = bar, task: Any = task) -> None:
+                bar.update(task, advance=images, visible=True)
+
+            packs[name] = open_dataset(name, sources, advance)
+    sweep = Sweep(spec, packs)
+    for cell in sweep.cells():
+        split_rows(sweep.train_pack, cell.variant.config.data, spec.source)
+    return sweep
+
+
+def workers_for(spec: Spec, cores: int | None = None) -> int:
+    """Stacks that fit at the same time; by default on this machine."""
+    cores = cores or len(os.sched_getaffinity(0))
+    return max(1, int(cores // spec.resources.cpus))
+
+
+def git_commit() -> str | None:
+    """The commit of this code; null outside a checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],  # noqa: S607 - git is found where the user's is
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip() or None
