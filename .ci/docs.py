@@ -1,0 +1,105 @@
+"""Keep the documents in step with the code.
+
+Writes `results/README.md` from the table declarations, and two parts of `README.md` between their
+markers: the results table from `results/placements`, and the commands from the programs themselves.
+With `--check` it writes nothing and fails where a document is stale.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import typer
+
+from cifake import __main__ as cifake_command
+from cifake import tables
+from cluster import __main__ as cluster_command
+from sweeps import __main__ as sweeps_command
+from sweeps.report.headline import cell_text, headline, label_columns, percent
+from sweeps.report.markdown import markdown_table
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = {"sweeps": sweeps_command, "cifake": cifake_command, "cluster": cluster_command}
+
+
+def main() -> int:
+    readme = ROOT / "README.md"
+    text = replace_part(readme.read_text(), "results", results_table())
+    wanted = {
+        ROOT / "results" / "README.md": tables.documentation(),
+        readme: replace_part(text, "commands", command_reference()),
+    }
+    stale = [path for path, content in wanted.items() if path.read_text() != content]
+    if "--check" in sys.argv[1:]:
+        for path in stale:
+            print(f"{path.relative_to(ROOT)} is not in step with the code; run `make docs`")
+        return 1 if stale else 0
+    for path in stale:
+        path.write_text(wanted[path])
+        print(f"wrote {path.relative_to(ROOT)}")
+    return 0
+
+
+def replace_part(text: str, name: str, content: str) -> str:
+    """Put content between `<!-- name:begin -->` and `<!-- name:end -->`."""
+    pattern = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
+    if not pattern.search(text):
+        sys.exit(f"README.md lacks the markers of {name}")
+    return pattern.sub(lambda match: match[1] + content + "\n" + match[2], text)
+
+
+def results_table() -> str:
+    """Accuracy and AUROC on the test split, official and deduplicated, from the committed rows."""
+    summary = pq.read_table(ROOT / "results" / "placements" / "summary.parquet")
+    rows = [row for row in headline(summary) if row.split == "test"]
+    names = label_columns(rows)
+    scores = {
+        "accuracy, %": "accuracy",
+        "deduplicated, %": "accuracy_deduplicated",
+        "AUROC, %": "auroc",
+    }
+    body = [
+        [
+            *(cell_text(row.label.get(name)) for name in names),
+            str(row.epochs),
+            *(percent(row.metrics[metric]) for metric in scores.values()),
+            str(row.n),
+        ]
+        for row in rows
+    ]
+    return markdown_table([*names, "epochs", *scores, "seeds"], body)
+
+
+def command_reference() -> str:
+    """Every command with its options, as Markdown."""
+    parts = []
+    for program, module in PROGRAMS.items():
+        for path, command in walk(program, typer.main.get_command(module.app)):
+            arguments = [p for p in command.params if p.param_type_name == "argument"]
+            shown = [f"[{p.metavar}]" if not p.required else p.metavar for p in arguments]
+            lines = [f"**`{' '.join([path, *shown])}`** {command.help}", ""]
+            for parameter in command.params:
+                if parameter.param_type_name == "option":
+                    value = f" {parameter.metavar}" if parameter.metavar else ""
+                    lines.append(f"- `{parameter.opts[0]}{value}` {parameter.help}")
+            parts.append("\n".join(lines).strip())
+    return "\n\n".join(parts)
+
+
+def walk(path: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Every command below a program that does something itself."""
+    children = getattr(command, "commands", None)
+    if not children:
+        yield path, command
+        return
+    for name, child in children.items():
+        yield from walk(f"{path} {name}", child)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Ray clusters: start, watch and stop them."""

@@ -1,0 +1,1 @@
+"""Profiles of clusters, one file a target."""
