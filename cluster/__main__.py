@@ -48,9 +48,7 @@ def show(profile: ProfileArgument) -> None:
 @app.command()
 def up(
     profile: ProfileArgument,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be run, and run nothing.")
-    ] = False,
+    dry_run: DryRunOption = False,  # noqa: FBT002 - typer makes a flag of it
 ) -> None:
     """Start a cluster and say how to use it; one that runs is left as it is."""
     name, settings = read_profile(profile)
