@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
@@ -40,6 +42,32 @@ class SpecData(DataSettings):
 
     evaluate: list[str] | None = None
     """Data sets whose test split is evaluated; by default the training set's."""
+
+    @field_validator("train")
+    @classmethod
+    def _check_train(cls, name: str) -> str:
+        if name not in DATASETS:
+            raise ValueError(f"unknown data set; {suggest(name, DATASETS)}")
+        if not DATASETS[name].trains:
+            raise ValueError("can only be evaluated; train on one that holds both labels")
+        return name
+
+    @field_validator("fingerprint")
+    @classmethod
+    def _check_fingerprint(cls, fingerprint: str) -> str:
+        if fingerprint:
+            raise ValueError("is filled in when the data is opened; remove it")
+        return fingerprint
+
+    @field_validator("evaluate")
+    @classmethod
+    def _check_evaluate(cls, names: list[str] | None) -> list[str] | None:
+        for name in names or []:
+            if name not in DATASETS:
+                raise ValueError(f"unknown data set {name!r}; {suggest(name, DATASETS)}")
+        if len(set(names or [])) != len(names or []):
+            raise ValueError("names a data set twice; remove one")
+        return names
 
 
 class Resources(Settings):
@@ -142,7 +170,7 @@ class Search(Settings):
 class Shape(Settings):
     """The sections of a specification, before parameters are looked at."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
+    name: str
     """Name of the sweep: lower-case letters, digits, - and _."""
 
     question: str = ""
@@ -165,6 +193,13 @@ class Shape(Settings):
 
     search: Search | None = None
     """A search on top of, or instead of, the grid."""
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
+            raise ValueError("must be of lower-case letters, digits, - and _, 64 at most")
+        return name
 
 
 @dataclass(frozen=True)
@@ -269,8 +304,6 @@ def parse(file: SpecFile) -> Spec:
     """
     mistakes: list[Mistake] = []
     shape = _shape(file, mistakes)
-    if shape is None:
-        raise InputError(mistakes)
     sections = {
         "scientific": _flatten(shape.scientific),
         "nuisance": {k: v for k, v in _flatten(shape.nuisance).items() if k != SEED},
@@ -289,7 +322,6 @@ def parse(file: SpecFile) -> Spec:
             problem = "must be one value; several belong into scientific or nuisance"
             mistakes.append(file.mistake(f"fixed.{path}", problem, value))
     seeds = _seeds(file, shape.nuisance.get(SEED, 1), mistakes)
-    _check_data(file, shape, mistakes)
     if shape.search is not None:
         _check_search(file, shape, shape.search, sections, mistakes)
     if mistakes:
@@ -312,26 +344,57 @@ def parse(file: SpecFile) -> Spec:
     return spec
 
 
-def _shape(file: SpecFile, mistakes: list[Mistake]) -> Shape | None:
+def _shape(file: SpecFile, mistakes: list[Mistake]) -> Shape:
+    """The sections of a file. What is wrong is reported and left out.
+
+    So everything beside it is looked at all the same, and all mistakes are named at once.
+    """
+    content = copy.deepcopy(file.content)
     try:
-        return Shape.model_validate(file.content)
+        return Shape.model_validate(content)
     except ValidationError as error:
         mistakes += [_translate(file, details) for details in error.errors()]
-        return None
+        for details in error.errors():
+            _prune(content, details["loc"])
+    content.setdefault("name", "unnamed")
+    try:
+        return Shape.model_validate(content)
+    except ValidationError as error:
+        # Pruning left a section without something it needs: that section goes altogether.
+        sections = {details["loc"][0] for details in error.errors()}
+        return Shape.model_validate({k: v for k, v in content.items() if k not in sections})
+
+
+def _prune(content: Any, loc: tuple[int | str, ...]) -> None:
+    *groups, last = loc
+    for group in groups:
+        if not isinstance(content, dict) or group not in content:
+            return
+        content = content[group]
+    if isinstance(content, dict):
+        content.pop(last, None)
 
 
 def _translate(file: SpecFile, details: Any) -> Mistake:
     path = ".".join(str(part) for part in details["loc"])
-    value = details["input"]
     if details["type"] == "extra_forbidden":
-        *_, name = details["loc"]
+        *groups, name = details["loc"]
+        if not groups and (name in PARAMETERS or name == SEED):
+            section = "nuisance" if name == SEED else "scientific or fixed"
+            return file.mistake(path, f"belongs into {section}", None)
         owner = _class_at(details["loc"][:-1])
         hint = suggest(str(name), owner.model_fields) if owner else "remove it"
         return file.mistake(path, f"unknown key; {hint}", None)
     if details["type"] == "missing":
         return file.mistake(path, "is missing and needed", None)
-    problem = details["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return file.mistake(path, problem, value)
+    return file.mistake(path, _explain(details), details["input"])
+
+
+def _explain(details: Any) -> str:
+    """Pydantic's message in the words of ours."""
+    message = str(details["msg"]).removeprefix("Value error, ")
+    message = re.sub(r"^(Input|String|List|Dictionary)? ?should ", "must ", message)
+    return message.replace("valid dictionary", "mapping").replace(" after validation", "")
 
 
 def _class_at(loc: tuple[int | str, ...]) -> type[Settings] | None:
@@ -404,10 +467,11 @@ def value_problem(path: str, value: Any) -> str | None:
     try:
         adapter.validate_python(value)
     except ValidationError as error:
-        message = error.errors()[0]["msg"].removeprefix("Input ")
-        return message if message.startswith("must") else message.replace("should", "must", 1)
+        return _explain(error.errors()[0])
     if path == "model" and value not in catalogue.model_names():
         return "unknown model; " + suggest(str(value), catalogue.model_names())
+    if path == "placement" and not catalogue.placement_exists(value):
+        return "unknown placement; " + suggest(str(value), catalogue.all_placement_names())
     return None
 
 
@@ -426,24 +490,6 @@ def _seeds(file: SpecFile, given: Any, mistakes: list[Mistake]) -> list[int]:
     if len(set(given)) != len(given):
         mistakes.append(file.mistake(place, "names a seed twice; remove one", given))
     return list(given)
-
-
-def _check_data(file: SpecFile, shape: Shape, mistakes: list[Mistake]) -> None:
-    named = [("data.train", shape.data.train)]
-    evaluate = shape.data.evaluate or []
-    named += [(f"data.evaluate[{i}]", name) for i, name in enumerate(evaluate)]
-    for place, name in named:
-        if name not in DATASETS:
-            problem = f"unknown data set; {suggest(name, DATASETS)}"
-            mistakes.append(file.mistake(place, problem, name))
-    if len(set(evaluate)) != len(evaluate):
-        mistakes.append(file.mistake("data.evaluate", "names a data set twice", evaluate))
-    train = DATASETS.get(shape.data.train)
-    if train is not None and not train.trains:
-        problem = "can only be evaluated; train on one that holds both labels"
-        mistakes.append(file.mistake("data.train", problem, shape.data.train))
-    if shape.data.fingerprint:
-        mistakes.append(file.mistake("data.fingerprint", "is filled in; remove it", None))
 
 
 def _check_search(
@@ -511,7 +557,7 @@ def _check_combinations(file: SpecFile, spec: Spec, mistakes: list[Mistake]) -> 
                 make_config(spec.data, values, "")
             except ValidationError as error:
                 for details in error.errors():
-                    problem = details["msg"].removeprefix("Value error, ")
+                    problem = _explain(details)
                     if problem not in seen:
                         seen.add(problem)
                         mistakes.append(_combination_mistake(file, spec, values, problem))

@@ -94,6 +94,23 @@ def placement_names(architecture: str) -> tuple[str, ...]:
     return ("none", *sites, *((ALL_SITES,) if len(sites) == 2 else ()))
 
 
+def all_placement_names() -> tuple[str, ...]:
+    """The named placements of every architecture."""
+    names = (name for architecture in ARCHITECTURES for name in placement_names(architecture))
+    return tuple(dict.fromkeys(names))
+
+
+def placement_exists(placement: str) -> bool:
+    """Whether some architecture has a placement."""
+    for architecture in ARCHITECTURES:
+        try:
+            placement_sites(architecture, placement)
+        except ValueError:
+            continue
+        return True
+    return False
+
+
 def placement_sites(architecture: str, placement: str) -> tuple[str, ...]:
     """The sites that a placement names, in the order of the forward pass.
 
