@@ -43,6 +43,7 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[int]:
     """
     if address is None:
         ray.init(
+            "local",  # never a cluster that happens to run here
             num_cpus=cpus or len(os.sched_getaffinity(0)),
             include_dashboard=False,
             log_to_driver=False,
