@@ -31,6 +31,9 @@ app = typer.Typer(
 UNFINISHED = 1
 """Exit code of a sweep with cells that could not be trained."""
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
 SpecArgument = Annotated[
     str, typer.Argument(metavar="SPEC", help="A YAML file, or the name of a study that ships.")
 ]
@@ -108,14 +111,18 @@ def run(
     parsed = read_spec(spec, settings or [])
     sweep = open_sweep(parsed, data or [], console)
     opened = Store.open(_store(store), create=True)
-    if parsed.search is None:
-        made = plan_grid(sweep, opened, workers_for(parsed))
-        write_cells(parsed, opened, made.cells)
-        print_plan(made, console)
-        cells, problems = made.cells, run_grid(sweep, opened, made, console, address)
-    else:
-        cells, problems = run_search(sweep, parsed.search, opened, console, address)
-        write_cells(parsed, opened, cells)
+    try:
+        if parsed.search is None:
+            made = plan_grid(sweep, opened, workers_for(parsed))
+            write_cells(parsed, opened, made.cells)
+            print_plan(made, console)
+            cells, problems = made.cells, run_grid(sweep, opened, made, console, address)
+        else:
+            cells, problems = run_search(sweep, parsed.search, opened, console, address)
+            write_cells(parsed, opened, cells)
+    except KeyboardInterrupt:
+        console.print("stopped; finished epochs are kept, and the same command goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
     for problem in problems:
         console.print(f"a trial failed: {problem}", style="red", highlight=False, markup=False)
     report_sweep(parsed, opened, console)
