@@ -76,19 +76,26 @@ def results_table() -> str:
 
 
 def command_reference() -> str:
-    """Every command with its options, as Markdown."""
-    parts = []
+    """Every command and option, as two Markdown tables."""
+    commands: list[list[str]] = []
+    options: dict[tuple[str, str], None] = {}
     for program, module in PROGRAMS.items():
         for path, command in walk(program, typer.main.get_command(module.app)):
             arguments = [p for p in command.params if p.param_type_name == "argument"]
-            shown = [f"[{p.metavar}]" if not p.required else p.metavar for p in arguments]
-            lines = [f"**`{' '.join([path, *shown])}`** {command.help}", ""]
-            for parameter in command.params:
-                if parameter.param_type_name == "option":
-                    value = f" {parameter.metavar}" if parameter.metavar else ""
-                    lines.append(f"- `{parameter.opts[0]}{value}` {parameter.help}")
-            parts.append("\n".join(lines).strip())
-    return "\n\n".join(parts)
+            given = [p for p in command.params if p.param_type_name == "option"]
+            shown = [p.metavar if p.required else f"[{p.metavar}]" for p in arguments]
+            names = ", ".join(f"`{p.opts[0]}`" for p in given)
+            commands.append([f"`{' '.join([path, *shown])}`", command.help, names])
+            options |= {
+                (f"`{p.opts[0]}{f' {p.metavar}' if p.metavar else ''}`", p.help): None
+                for p in given
+            }
+    return "\n\n".join(
+        [
+            markdown_table(["command", "what it does", "options"], commands),
+            markdown_table(["option", "meaning"], [list(option) for option in options]),
+        ]
+    )
 
 
 def walk(path: str, command: Any) -> Iterator[tuple[str, Any]]:

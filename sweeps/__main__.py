@@ -103,7 +103,10 @@ def run(
     settings: SetOption = None,
     address: Annotated[
         str | None,
-        typer.Option(help="Address of a running Ray cluster. Default: one on this machine."),
+        typer.Option(
+            metavar="HOST:PORT",
+            help="A running Ray cluster. Default: one of its own on this machine.",
+        ),
     ] = None,
 ) -> None:
     """Train what is missing, then write the tables and the report."""
