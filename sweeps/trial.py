@@ -75,18 +75,23 @@ def run_stack(task: Task, report: Callable[[Report], None]) -> None:
     import torch
 
     torch.set_num_threads(1)
-    stack = _Stack(task)
+    config = Config.model_validate(task.config)
+    store = Store(Path(task.store))
+    records = {seed: Record(store, config, seed) for seed in task.seeds}
     try:
-        stack.execute(report)
+        _Stack(task, config, records).execute(report)
     except Exception:
-        stack.record_failure(traceback.format_exc())
+        for record in records.values():
+            if record.trainable and record.epochs_done < task.epochs:
+                record.commit_failure(traceback.format_exc())
         raise
 
 
 class _Stack:
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, config: Config, records: dict[int, Record]) -> None:
         self.task = task
-        self.config = Config.model_validate(task.config)
+        self.config = config
+        self.records = records
         packs = {name: open_pack(Path(folder)) for name, folder in task.packs.items()}
         train, self.pack = next(iter(packs.items()))
         self.split = split_rows(self.pack, self.config.data)
@@ -95,8 +100,6 @@ class _Stack:
         self.tests = [
             Images(name, "test", packs[name], packs[name].rows("test")) for name in task.evaluate
         ]
-        store = Store(Path(task.store))
-        self.records = {seed: Record(store, self.config, seed) for seed in task.seeds}
 
     def execute(self, report: Callable[[Report], None]) -> None:
         for record in self.records.values():
@@ -106,12 +109,6 @@ class _Stack:
             report(self._stored_report(done))
         while lagging := self._lagging():
             self._train(lagging, report)
-
-    def record_failure(self, error: str) -> None:
-        """Write the error into the rows of all runs that are not at their end."""
-        for record in self._trainable():
-            if record.epochs_done < self.task.epochs:
-                record.commit_failure(error)
 
     def _trainable(self) -> list[Record]:
         return [record for record in self.records.values() if record.trainable]
