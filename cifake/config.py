@@ -78,6 +78,12 @@ class DataSettings(Settings):
     train_images: int | None = Field(None, ge=2)
     """Images trained on, stratified likewise; null means all that are left."""
 
+    @model_validator(mode="after")
+    def _drop_seed_of_no_draw(self) -> Self:
+        if self.validation == 0 and self.train_images is None:
+            object.__setattr__(self, "validation_seed", 0)
+        return self
+
 
 class Config(Settings):
     """One point of a sweep: everything that shapes training, the seed and the length left out."""
@@ -114,7 +120,7 @@ class Config(Settings):
             return values
         known = dict(values)
         model = known.get("model", "base")
-        if model in catalogue.PRESETS:
+        if isinstance(model, str) and model in catalogue.PRESETS:
             preset = catalogue.PRESETS[model]
             known = {**preset.defaults, **known, "model": preset.model}
         if known.get("attention", "none") == "none":
@@ -135,6 +141,8 @@ class Config(Settings):
         if self.attention != "none" and canonical == "none":
             names = ", ".join(catalogue.placement_names(self.model)[1:])
             raise ValueError(f"placement: attention {self.attention} needs one of {names}")
+        if self.attention != "none" and self.batch_size < 2:
+            raise ValueError("batch_size: must be at least 2: attention normalises over a batch")
         object.__setattr__(self, "placement", canonical)
         return self
 

@@ -124,7 +124,7 @@ def decode(name: str, content: bytes) -> pa.Table:
     """
     try:
         table = pq.read_table(pa.BufferReader(content))
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(f"not a readable parquet file: {error}") from None
     version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
     if version != str(SCHEMA_VERSION):

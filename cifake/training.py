@@ -181,6 +181,8 @@ class _Member:
             if not bool(finite.all()):
                 batch = first + int((~finite).nonzero()[0])
                 return Divergence(self.seed, epoch, batch + 1, float(losses[batch]))
+        if not self._predicts(order[slice(*bounds[-1])], data):
+            return Divergence(self.seed, epoch, len(bounds), float("nan"))
         return MemberEpoch(
             seed=self.seed,
             loss=_mean(losses, sizes),
@@ -212,6 +214,13 @@ class _Member:
             losses[index] = loss.detach()
             correct[index] = ((logits.detach() >= 0) == (target > 0.5)).sum()
 
+    def _predicts(self, rows: npt.NDArray[np.int64], data: TrainingData) -> bool:
+        """Whether logits are finite after the last step too, which no loss has seen."""
+        self.model.eval()
+        with torch.no_grad():
+            pixels = torch.from_numpy(np.take(data.pixels, rows, axis=0))
+            return bool(torch.isfinite(self.model(normalise(pixels))).all())
+
     def _state(self, epoch: int) -> State:
         weights = {name: value.clone() for name, value in self.model.state_dict().items()}
         return State(epoch, weights, optimizer_tensors(self.optimizer, self.model))
@@ -234,7 +243,7 @@ def batch_bounds(images: int, batch_size: int) -> list[tuple[int, int]]:
     Batch normalisation cannot be trained on a single image.
     """
     starts = list(range(0, images, batch_size))
-    if len(starts) > 1 and images - starts[-1] == 1:
+    if len(starts) > 1 and batch_size > 1 and images - starts[-1] == 1:
         starts.pop()
     return list(zip(starts, [*starts[1:], images], strict=True))
 

@@ -1,18 +1,22 @@
 """Files of a folder, zip or tar archive, one after another, read into memory and never unpacked.
 
-Because nothing is written, a member's path cannot escape; links and devices are not followed.
+Because nothing is written, a member's path cannot escape. Links inside an archive are refused;
+those of a folder are the user's own and followed.
 """
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from lzma import LZMAError
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any, NoReturn, Self, cast
 
 from cifake.errors import refuse
 
@@ -21,7 +25,27 @@ MAX_FILE_BYTES = 64 * 2**20
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
-_DAMAGED = (tarfile.TarError, EOFError, LZMAError, zlib.error, OSError)
+_DAMAGED = (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError)
+
+_OPENERS: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
+
+
+class _WholeHeader(tarfile.TarInfo):
+    """A header that must be whole: tarfile takes a damaged or cut one for the archive's end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Read a header; only a block of zeros ends an archive."""
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+                raise
+            raise tarfile.ReadError(str(error)) from None
 
 
 def is_archive(path: Path) -> bool:
@@ -45,40 +69,64 @@ def iter_files(path: Path) -> Iterator[tuple[str, bytes]]:
         yield from _tar(path)
 
 
-def _folder(root: Path) -> Iterator[tuple[str, bytes]]:
-    for folder, subfolders, names in os.walk(root):
+def walk(root: Path) -> Iterator[Path]:
+    """Every file below a folder in a fixed order, hidden ones left out, links followed once."""
+    visited: set[str] = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in visited:
+            subfolders.clear()
+            continue
+        visited.add(real)
         subfolders.sort()
         for name in sorted(names):
             file = Path(folder, name)
-            relative = file.relative_to(root).as_posix()
-            status = file.lstat()
-            if _hidden(relative) or not stat.S_ISREG(status.st_mode):
-                continue
-            _check_size(root, relative, status.st_size)
-            yield relative, file.read_bytes()
+            if not _hidden(file.relative_to(root).as_posix()):
+                yield file
+
+
+def _folder(root: Path) -> Iterator[tuple[str, bytes]]:
+    for file in walk(root):
+        relative = file.relative_to(root).as_posix()
+        try:
+            status = file.stat()
+            if stat.S_ISREG(status.st_mode):
+                _check_size(root, relative, status.st_size)
+                yield relative, file.read_bytes()
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror}); mend or remove it"
+            refuse(root, problem, field=relative)
 
 
 def _zip(path: Path) -> Iterator[tuple[str, bytes]]:
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
-                link = stat.S_ISLNK(info.external_attr >> 16)
-                if info.is_dir() or link or _hidden(info.filename):
+                _check_inside(path, info.filename)
+                if info.is_dir() or _hidden(info.filename):
                     continue
+                if stat.S_ISLNK(info.external_attr >> 16):
+                    _refuse_link(path, info.filename)
                 _check_size(path, info.filename, info.file_size)
                 yield info.filename, archive.read(info)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, *_DAMAGED) as error:
         refuse(path, f"damaged, truncated or encrypted zip archive ({error}); fetch it again")
 
 
 def _tar(path: Path) -> Iterator[tuple[str, bytes]]:
     found = 0
     try:
-        if path.name.lower().endswith(".tar"):
-            _check_tar_end(path)
-        with tarfile.open(path, "r|*") as archive:
+        with (
+            _decompressed(path) as plain,
+            tarfile.open(fileobj=plain, mode="r|", tarinfo=_WholeHeader) as archive,
+        ):
             for member in archive:
-                if not member.isreg() or _hidden(member.name):
+                _check_inside(path, member.name)
+                if _hidden(member.name):
+                    continue
+                if member.issym() or member.islnk():
+                    _refuse_link(path, member.name)
+                if not member.isreg():
                     continue
                 _check_size(path, member.name, member.size)
                 stream = archive.extractfile(member)
@@ -86,6 +134,8 @@ def _tar(path: Path) -> Iterator[tuple[str, bytes]]:
                     continue
                 yield member.name.removeprefix("./"), stream.read()
                 found += 1
+            while plain.read(2**20):
+                pass  # to the end, where the check sums are
     except _DAMAGED as error:
         refuse(
             path,
@@ -93,13 +143,21 @@ def _tar(path: Path) -> Iterator[tuple[str, bytes]]:
         )
 
 
-def _check_tar_end(path: Path) -> None:
-    """A tar file ends in two blocks of zeros; without them it was cut at a member's border."""
+def _decompressed(path: Path) -> IO[bytes]:
+    """The archive without its compression, which is told by its first bytes."""
     with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 1024))
-        if size % 512 or file.read() != bytes(1024):
-            raise tarfile.ReadError("the end-of-archive marker is missing")
+        start = file.read(6)
+    opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
+    return path.open("rb") if opener is None else cast("IO[bytes]", opener(path))
+
+
+def _check_inside(path: Path, name: str) -> None:
+    if ".." in name.split("/"):
+        refuse(path, "leaves the archive; pack it again without '..'", field=name)
+
+
+def _refuse_link(path: Path, name: str) -> NoReturn:
+    refuse(path, "is a link, and links are not followed; put the file itself there", field=name)
 
 
 def _check_size(path: Path, name: str, size: int) -> None:

@@ -26,6 +26,10 @@ def read(path: Path) -> Iterator[RawImage]:
             refuse(file, "lacks the names of fine_label and coarse_label in its metadata")
         columns = ("img", "fine_label", "coarse_label")
         for number, row in enumerate(iter_rows(file, columns)):
+            for column in columns[1:]:
+                if row[column] not in range(len(names[column])):
+                    problem = f"row {number}: must be 0 to {len(names[column]) - 1}"
+                    refuse(file, problem, field=column, value=row[column])
             blob, inner = image_bytes(file, number, row["img"])
             yield RawImage(
                 name=f"{file.name}, row {number}",

@@ -19,6 +19,9 @@ from PIL import Image, UnidentifiedImageError
 
 SIDE = 32
 PIXELS_SHAPE = (SIDE, SIDE, 3)
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "WEBP", "GIF", "TIFF")
+"""What is decoded; Pillow's other readers start programs or are seldom looked after."""
+
 _CHUNK = 512
 _CHUNKS_WORTH_A_POOL = 16
 
@@ -83,7 +86,7 @@ def _chunks(blobs: Iterator[bytes]) -> Iterator[list[bytes]]:
 
 def _decode_one(blob: bytes, target: npt.NDArray[np.uint8]) -> str | None:
     try:
-        with Image.open(io.BytesIO(blob)) as image:
+        with Image.open(io.BytesIO(blob), formats=FORMATS) as image:
             if image.size != (SIDE, SIDE):
                 return f"is {image.width}×{image.height} pixels, must be {SIDE}×{SIDE}"
             target[:] = np.asarray(image.convert("RGB"))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cifake.data import demo
 from cifake.data import pack as packs
+from cifake.data.archives import walk
 from cifake.data.catalogue import DATASETS
 from cifake.data.decode import Advance, unwatched
 from cifake.errors import refuse, suggest
@@ -126,9 +127,10 @@ def _inside(folder: Path) -> dict[str, Path]:
 
 
 def _remembered(memo: Path, folder: Path) -> Path | None:
-    if not memo.is_file():
-        return None
-    known = folder / "packs" / str(json.loads(memo.read_text())["pack"])
+    try:
+        known = folder / "packs" / str(json.loads(memo.read_text())["pack"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # never written, or damaged: the source is packed again
     return known if known.is_dir() else None
 
 
@@ -140,14 +142,10 @@ def _source_key(source: Path | None) -> str:
         return state.hexdigest()[:16]
     source = source.resolve()
     state.update(str(source).encode())
-    for path in sorted(_files(source)) if source.is_dir() else [str(source)]:
-        status = os.stat(path)
+    for path in walk(source) if source.is_dir() else [source]:
+        status = path.stat() if path.exists() else path.lstat()
         state.update(f"{path}|{status.st_size}|{status.st_mtime_ns}".encode())
     return state.hexdigest()[:16]
-
-
-def _files(folder: Path) -> list[str]:
-    return [os.path.join(root, name) for root, _, names in os.walk(folder) for name in names]
 
 
 def _write_aside(path: Path, text: str) -> None:

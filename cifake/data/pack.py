@@ -103,7 +103,7 @@ def open_pack(folder: Path) -> Pack:
         info = PackInfo(**content)
         pixels = np.load(folder / "pixels.npy", mmap_mode="r")
         images = tables.decode("images", (folder / "images.parquet").read_bytes())
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, EOFError, ValueError, TypeError, AttributeError) as error:
         refuse(folder, f"not a whole pack ({error}); delete it and pack again")
     if not len(pixels) == len(images) == info.images:
         refuse(folder, "pixels and images differ in number; delete it and pack again")

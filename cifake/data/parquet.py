@@ -15,13 +15,16 @@ from cifake.errors import refuse
 
 def parquet_files(path: Path) -> list[Path]:
     """The parquet files at a path: the file itself, or all below a folder, in a fixed order."""
-    return sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    found = sorted(path.rglob("*.parquet"))
+    return [f for f in found if not any(p.startswith(".") for p in f.relative_to(path).parts)]
 
 
 def is_parquet(path: Path) -> bool:
     """Whether a path is a parquet file or a folder that holds some."""
     if path.is_dir():
-        return next(path.rglob("*.parquet"), None) is not None
+        return bool(parquet_files(path))
     return path.suffix == ".parquet"
 
 

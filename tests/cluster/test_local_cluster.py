@@ -46,7 +46,9 @@ def cluster(*arguments: str) -> subprocess.CompletedProcess[str]:
 CONNECT = "import ray; ray.init({address!r}); print(int(ray.cluster_resources()['CPU']))"
 
 
-def connect(running: local.Running, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def connect(
+    running: local.Running, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     return subprocess.run(
         [sys.executable, "-c", CONNECT.format(address=running.address)],

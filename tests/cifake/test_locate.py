@@ -1,0 +1,82 @@
+"""A data set is found where the user says it lies, and a wrong place is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cifake.data.locate import find_source, parse_sources
+from cifake.errors import InputError
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    """A folder of data sets under their usual names."""
+    (tmp_path / "cifake.tar.xz").touch()
+    (tmp_path / "cifar100-test.parquet").touch()
+    return tmp_path
+
+
+def test_bare_path_holds_the_default_set(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    assert parse_sources([str(tmp_path)], "cifake") == {"cifake": tmp_path}
+
+
+def test_bare_path_of_a_shelf_gives_every_set_on_it(shelf: Path) -> None:
+    assert parse_sources([str(shelf)], "cifake") == {
+        "cifake": shelf / "cifake.tar.xz",
+        "cifar100": shelf / "cifar100-test.parquet",
+    }
+
+
+def test_name_and_path_give_that_set(shelf: Path) -> None:
+    path = shelf / "cifar100-test.parquet"
+    assert parse_sources([f"cifar100={path}"], "cifake") == {"cifar100": path}
+
+
+def test_path_with_an_equals_sign_is_a_path(tmp_path: Path) -> None:
+    odd = tmp_path / "a=b"
+    odd.mkdir()
+    assert parse_sources([str(odd)], "cifake") == {"cifake": odd}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["cifak=/tmp"], ["cifak", "did you mean cifake"]),
+        (["/no/such/folder"], ["/no/such/folder", "no such file"]),
+        (["cifake=/no/such/folder"], ["/no/such/folder", "no such file"]),
+        (["cifake=/tmp", "cifake=/usr"], ["cifake is given twice", "/usr"]),
+    ],
+)
+def test_wrong_option_is_refused_with_its_value(options: list[str], said: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_sources(options, "cifake")
+    for text in ("--data", *said):
+        assert text in str(caught.value)
+
+
+def test_environment_is_searched_where_no_option_is_given(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CIFAKE_DATA", str(shelf))
+    assert find_source("cifar100", {}) == shelf / "cifar100-test.parquet"
+    assert find_source("cifar100", {"cifar100": Path("/given")}) == Path("/given")
+
+
+def test_embedded_set_needs_no_source() -> None:
+    assert find_source("demo", {}) is None
+
+
+def test_set_that_is_nowhere_is_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CIFAKE_DATA", str(tmp_path))
+    with pytest.raises(InputError, match=r"cifake.*--data cifake=PATH.*CIFAKE_DATA"):
+        find_source("cifake", {})
+
+
+def test_unknown_set_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(InputError, match="did you mean cifar100"):
+        find_source("cifar10", {})

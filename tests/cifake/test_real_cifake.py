@@ -1,0 +1,162 @@
+"""What is known of the published images holds for what is read here."""
+
+from __future__ import annotations
+
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cifake.config import Config, DataSettings
+from cifake.data.locate import find_source, open_dataset, parse_sources
+from cifake.data.pack import Pack
+from cifake.data.subsets import split_rows
+from cifake.evaluation import predict, scores
+from cifake.training import Epoch, TrainingData, train
+
+CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+EACH = {"train": 80, "test": 20}
+
+
+@pytest.fixture(scope="session")
+def subset_folder(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 80 training and 20 test images of every class and label: 2,000 in all."""
+    root = tmp_path_factory.mktemp("real") / "cifake"
+    taken: Counter[tuple[str, ...]] = Counter()
+    with tarfile.open(real_data / "cifake.tar.xz", "r|xz") as archive:
+        for member in archive:
+            if not member.isreg():
+                continue
+            split, label, file_name = member.name.removeprefix("./").split("/")[-3:]
+            stratum = (split, label, file_name.removesuffix(".jpg").partition(" ")[2])
+            stream = archive.extractfile(member)
+            if taken[stratum] == EACH[split] or stream is None:
+                continue
+            taken[stratum] += 1
+            path = root / split / label / file_name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(stream.read())
+    return root
+
+
+@pytest.fixture(scope="session")
+def subset(subset_folder: Path) -> Pack:
+    return open_dataset("cifake", {"cifake": subset_folder})
+
+
+@pytest.fixture(scope="session")
+def cifake(real_data: Path) -> Pack:
+    """All 120,000 images."""
+    return open_dataset("cifake", {"cifake": real_data / "cifake.tar.xz"})
+
+
+@pytest.fixture(scope="session")
+def cifar100(real_data: Path) -> Pack:
+    return open_dataset("cifar100", {"cifar100": real_data / "cifar100-test.parquet"})
+
+
+def _strata(pack: Pack) -> Counter[tuple[str, int, str]]:
+    columns = (pack.images[name].to_pylist() for name in ("split", "label", "content_class"))
+    return Counter(zip(*columns, strict=True))
+
+
+def test_subset_has_every_class_and_label_evenly(subset: Pack) -> None:
+    assert len(subset.pixels) == 2000
+    assert _strata(subset) == {
+        (split, label, name): each
+        for split, each in EACH.items()
+        for label in (0, 1)
+        for name in CLASSES
+    }
+
+
+def test_network_learns_real_images(subset: Pack) -> None:
+    """Six epochs on 1,600 images are better than chance by more than chance allows."""
+    split = split_rows(subset, DataSettings(validation=200))
+    data = TrainingData(subset.pixels, subset.labels, split.train)
+    config = Config.model_validate({"model": "attn", "optimizer": {"lr": 0.02}})
+    found: list[float | None] = []
+
+    def evaluate(epoch: Epoch) -> None:
+        (member,) = epoch.members
+        rows = subset.rows("test")
+        probabilities = predict(member.model, subset.pixels, rows)
+        found.append(scores(probabilities, subset.labels[rows])["auroc"])
+
+    train(config, [0], data, evaluate, epochs=6)
+    assert found[-1] is not None
+    assert found[-1] > 0.65
+
+
+def test_published_set_is_found_whole(cifake: Pack) -> None:
+    assert cifake.info.fingerprint == "b2864af29f77a023"
+    assert len(cifake.rows("train")) == 100_000
+    assert len(cifake.rows("test")) == 20_000
+    assert _strata(cifake) == {
+        (split, label, name): each
+        for split, each in (("train", 5000), ("test", 1000))
+        for label in (0, 1)
+        for name in CLASSES
+    }
+
+
+def test_known_duplicates_are_found_and_all_are_fake(cifake: Pack) -> None:
+    first = np.asarray(cifake.images["duplicate_of"].to_numpy())
+    train_rows, test_rows = cifake.rows("train"), cifake.rows("test")
+    is_train = np.zeros(len(first), bool)
+    is_train[train_rows] = True
+    from_train = ~np.isnan(first)
+    from_train[from_train] = is_train[first[from_train].astype(int)]
+    within = ~np.isnan(first) & ~from_train
+    assert cifake.duplicates(train_rows).sum() == from_train[train_rows].sum() == 920
+    repeated = test_rows[from_train[test_rows]]
+    assert len(repeated) == 378
+    repeated_classes = Counter(cifake.words("content_class", repeated))
+    assert repeated_classes == {"bird": 121, "dog": 116, "frog": 141}
+    assert within[test_rows].sum() > 0
+    assert cifake.duplicates(test_rows).sum() == 378 + within[test_rows].sum()
+    copies = np.flatnonzero(~np.isnan(first))
+    assert set(cifake.labels[copies].tolist()) == {0}
+    np.testing.assert_array_equal(cifake.pixels[copies], cifake.pixels[first[copies].astype(int)])
+
+
+def test_38_test_fakes_repeat_an_earlier_test_fake(cifake: Pack) -> None:
+    """Copies inside the test split, whether or not training has the image too."""
+    rows = cifake.rows("test")
+    seen: Counter[bytes] = Counter(image.tobytes() for image in cifake.pixels[rows])
+    assert sum(count - 1 for count in seen.values()) == 38
+
+
+def test_cifar100_is_ten_thousand_photographs_of_a_hundred_classes(cifar100: Pack) -> None:
+    assert len(cifar100.pixels) == 10_000
+    assert len(cifar100.rows("test")) == 10_000
+    assert set(cifar100.labels.tolist()) == {1}
+    fine = Counter(cifar100.images["content_class"].to_pylist())
+    coarse = Counter(cifar100.images["coarse_class"].to_pylist())
+    assert len(fine) == 100
+    assert set(fine.values()) == {100}
+    assert len(coarse) == 20
+    assert set(coarse.values()) == {500}
+
+
+def test_shared_folder_names_its_sets(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = {
+        "cifake": real_data / "cifake.tar.xz",
+        "cifar100": real_data / "cifar100-test.parquet",
+    }
+    assert parse_sources([str(real_data)], "cifake") == expected
+    monkeypatch.setenv("CIFAKE_DATA", str(real_data))
+    assert {name: find_source(name, {}) for name in expected} == expected

@@ -1,0 +1,75 @@
+"""What all tests share: caches of their own, small sources, and the real data where it lies."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+_SHARED_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
+_REAL_DATA = Path(os.environ.get("CIFAKE_DATA") or _SHARED_DATA).resolve()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes what belongs to the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAKE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("CIFAKE_DATA", raising=False)
+        patch.delenv("CIFAKE_STORE", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder that holds the real data sets."""
+    if not (_REAL_DATA / "cifake.tar.xz").is_file():
+        pytest.skip(f"no real data: {_REAL_DATA} holds no cifake.tar.xz; set CIFAKE_DATA")
+    return _REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def cifake_images() -> dict[str, bytes]:
+    """A small CIFAKE: relative name to JPEG; 48 training and 16 test images of four classes.
+
+    One test fake repeats a training fake, and two training fakes are the same.
+    """
+    rng = np.random.default_rng(7)
+    images = {}
+    for split, each in (("train", 6), ("test", 2)):
+        for label in ("FAKE", "REAL"):
+            for number in range(each):
+                for suffix in ("", " (2)", " (3)", " (10)"):
+                    name = f"{split}/{label}/{number:04}{suffix}.jpg"
+                    images[name] = _jpeg(rng)
+    images["test/FAKE/0001 (2).jpg"] = images["train/FAKE/0003 (2).jpg"]
+    images["train/FAKE/0005.jpg"] = images["train/FAKE/0000.jpg"]
+    return images
+
+
+@pytest.fixture(scope="session")
+def cifake_folder(
+    cifake_images: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The small CIFAKE as a folder in the published layout."""
+    root = tmp_path_factory.mktemp("small") / "cifake"
+    for name, blob in cifake_images.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(blob)
+    return root
+
+
+def _jpeg(rng: np.random.Generator) -> bytes:
+    """A smooth random picture with a little grain, as JPEG."""
+    coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((32, 32), Image.Resampling.BICUBIC), np.int16)
+    grainy = np.clip(smooth + rng.integers(-6, 7, smooth.shape), 0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(grainy).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
