@@ -52,7 +52,13 @@ def summary(sweep: str, cells: pa.Table, evaluations: pa.Table) -> pa.Table:
     sizes = by_label.size().to_dict()
     configs = by_label["config_id"].unique().to_dict()
     rows = []
-    for (label, epochs, dataset, split), group in joined.groupby(GROUP, sort=True):
+    if joined.empty:
+        return tables.TABLES["summary"].empty()
+    # Runs that are missing altogether must not take their label with them.
+    places = joined[["dataset", "split"]].drop_duplicates()
+    every = asked[["label", "epochs"]].drop_duplicates().merge(places, how="cross")
+    padded = joined.merge(every, how="outer", on=GROUP)
+    for (label, epochs, dataset, split), group in padded.groupby(GROUP, sort=True):
         config_ids = configs[label, epochs]
         for metric in METRICS:
             found = summarise(group[metric].to_numpy(np.float64))

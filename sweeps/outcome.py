@@ -36,6 +36,7 @@ def write_cells(spec: Spec, store: Store, cells: Sequence[Cell]) -> None:
     """Keep what a sweep asks for, so that its report needs the store alone."""
     content = tables.encode("cells", aggregate.cells_table(cells))
     store.write_sweep(spec.name, "cells.parquet", content)
+    store.write_sweep(spec.name, "spec.yaml", spec.written.encode())
 
 
 def report_sweep(spec: Spec, store: Store, console: Console) -> Path:

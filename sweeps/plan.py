@@ -177,8 +177,8 @@ def _status(
         return "new"
     lengths = {cell.variant.epochs for cell in asked}
     needed = {f"{length}:{name}:{split}" for length in lengths for name, split in evaluations}
-    if state.epochs_done >= max(lengths) and needed <= state.evaluated:
-        return "done"
+    if state.epochs_done >= max(lengths):
+        return "done" if needed <= state.evaluated else "continued"
     if state.status == "diverged":
         return "diverged"
     return "continued" if state.epochs_done else "new"

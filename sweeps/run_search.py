@@ -43,6 +43,7 @@ def run_search(
     for part in split_scientific(sweep.spec):
         study = Sweep(part, sweep.packs)
         name = study_name(study, search)
+        studies.resume_abandoned(storage, name)
         left = search.trials - len(studies.finished_trials(storage, name))
         done = f"{search.trials - left} of {search.trials} trials done"
         console.print(f"study {name}: {done}", highlight=False)

@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
 from sweeps.spec import Dimension, Search, ordered_space
 
 if TYPE_CHECKING:
     from ray.tune.search.optuna import OptunaSearch
+
+_ABANDONED = "abandoned"
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -57,6 +61,23 @@ def open_storage(journal: Path) -> JournalStorage:
     return JournalStorage(JournalFileBackend(str(journal)))
 
 
+def resume_abandoned(storage: JournalStorage, study_name: str) -> int:
+    """Propose again what a driver that was killed left running, before anything new.
+
+    Returns:
+        How many trials there were. Their runs go on from where they stand.
+    """
+    if study_name not in optuna.get_all_study_names(storage):
+        return 0
+    study = optuna.load_study(study_name=study_name, storage=storage)
+    left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    for trial in left:
+        storage.set_trial_user_attr(trial._trial_id, _ABANDONED, True)  # noqa: SLF001, FBT003
+        study.tell(trial.number, state=TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+    return len(left)
+
+
 def finished_trials(storage: JournalStorage, study_name: str) -> list[dict[str, Any]]:
     """Every ended trial of a study: `number`, `params`, and `value`, null for a failed one."""
     if study_name not in optuna.get_all_study_names(storage):
@@ -65,7 +86,7 @@ def finished_trials(storage: JournalStorage, study_name: str) -> list[dict[str, 
     return [
         {"number": trial.number, "value": trial.value, "params": trial.params}
         for trial in study.get_trials(deepcopy=False)
-        if trial.state.is_finished()
+        if trial.state.is_finished() and _ABANDONED not in trial.user_attrs
     ]
 
 
@@ -79,10 +100,19 @@ def make_search(
         space=Space(search, context),
         metric=search.metric,
         mode=search.mode,
-        sampler=_SAMPLERS[search.sampler](search.seed),
+        sampler=_SAMPLERS[search.sampler](_sampler_seed(search, study_name, storage)),
         study_name=study_name,
         storage=storage,
     )
+
+
+def _sampler_seed(search: Search, study_name: str, storage: JournalStorage) -> int:
+    """A seed that depends on the trials made: a search that goes on must not start over."""
+    made = 0
+    if study_name in optuna.get_all_study_names(storage):
+        study = optuna.load_study(study_name=study_name, storage=storage)
+        made = len(study.get_trials(deepcopy=False))
+    return int(np.random.SeedSequence([search.seed, made]).generate_state(1)[0])
 
 
 def _suggest(trial: optuna.Trial, path: str, dimension: Dimension) -> Any:

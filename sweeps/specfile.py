@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,9 +26,23 @@ _Loader.add_implicit_resolver(
 )
 
 
+MAX_FIELDS = 100_000
+"""No specification has as many; aliases of aliases can make billions of a short text."""
+
+
 def load_yaml(text: str) -> Any:
-    """What a YAML text says, by the safe loader."""
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    """What a YAML text says, by the safe loader.
+
+    Raises:
+        YAMLError: not YAML, or a value that is not what it looks like.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        # The constructors of dates and of explicit tags raise what Python does.
+        raise yaml.YAMLError(f"a value cannot be read: {error}") from None
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
 
 
 @dataclass(frozen=True)
@@ -47,7 +62,7 @@ class SpecFile:
         """Something wrong with a field, with the line of it or of what should hold it."""
         known = field
         while known and known not in self.lines:
-            known = re.sub(r"(\[\d+\]|\.?[^.\[\]]*)$", "", known)
+            known = re.sub(r"(\[\d+\]|.[^.\[\]]*)\Z", "", known, flags=re.DOTALL)
         line = self.lines.get(known)
         where = self.name if line is None else f"{self.name}:{line}"
         return Mistake(where=where, field=field, value=value, problem=problem)
@@ -66,7 +81,7 @@ def find(spec: str) -> Path:
         InputError: neither.
     """
     path = Path(spec)
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113 - pathlib's raises where a name is too long
         return path
     studies = shipped()
     if spec in studies:
@@ -89,17 +104,23 @@ def read(path: Path) -> SpecFile:
         content = load_yaml(text)
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         refuse(path, f"is not readable YAML: {' '.join(str(error).split())}")
+    except RecursionError:
+        refuse(path, "is not readable YAML: it is nested too deeply, or holds itself")
     if not isinstance(content, dict):
         refuse(path, "must be a mapping with at least name and epochs", value=content)
     return SpecFile(str(path), content, lines)
 
 
 def _collect_lines(node: yaml.Node, path: str, lines: dict[str, int], name: str) -> None:
+    if len(lines) > MAX_FIELDS:
+        refuse(name, f"holds more than {MAX_FIELDS:,} values")
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
-            here = f"{path}.{key.value}" if path else str(key.value)
             line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                refuse(f"{name}:{line}", "a key must be a word")
+            here = f"{path}.{key.value}" if path else str(key.value)
             if key.value in seen:
                 refuse(f"{name}:{line}", "is given twice; keep one of the two", field=here)
             seen.add(key.value)

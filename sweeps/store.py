@@ -79,8 +79,8 @@ class Store:
             elif create:
                 root.mkdir(parents=True, exist_ok=True)
                 write_aside(marker, json.dumps({"schema": SCHEMA}).encode())
-            if create and not os.access(root, os.W_OK):
-                refuse(root, "cannot be written; give --store another folder")
+            if create:
+                _check_writable(root)
         except OSError as error:
             refuse(root, f"cannot be used as a store ({error.strerror}); give --store another")
         return cls(root)
@@ -92,7 +92,9 @@ class Store:
     def run_ids(self) -> list[str]:
         """Every run of the store, whether finished or not."""
         folder = self.root / "runs"
-        return sorted(entry.name for entry in os.scandir(folder)) if folder.is_dir() else []
+        if not folder.is_dir():
+            return []
+        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
 
     def run_states(self, run_ids: Iterable[str] | None = None) -> dict[str, RunState]:
         """The state of the runs named, or of all; runs that never committed are left out."""
@@ -175,9 +177,9 @@ class Store:
 
     def drop_old_optimizers(self, run_id: str, epoch: int) -> None:
         """Remove the optimiser states that the one of `epoch` supersedes."""
-        keep = self._state_file(run_id, "optimizer", epoch).name
+        superseded = self._state_file(run_id, "optimizer", epoch).name
         for path in self._file(run_id, "").glob("optimizer-*.safetensors"):
-            if path.name != keep:
+            if path.name < superseded:
                 path.unlink(missing_ok=True)
 
     def write_sweep(self, name: str, file: str, content: bytes) -> Path:
@@ -226,6 +228,14 @@ def write_aside(path: Path, content: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             Path(aside).unlink()
         raise
+
+
+def _check_writable(root: Path) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        refuse(root, f"cannot be written ({error.strerror}); give --store another folder")
 
 
 def _check_marker(marker: Path) -> None:

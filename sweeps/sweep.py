@@ -16,8 +16,9 @@ from cifake.data.locate import open_dataset, parse_sources
 from cifake.data.pack import Pack
 from cifake.data.subsets import split_rows
 from sweeps import overrides, specfile
+from sweeps.parse import parse
 from sweeps.plan import Cell, Stack, make_cells
-from sweeps.spec import Spec, parse
+from sweeps.spec import Spec
 from sweeps.store import Store
 from sweeps.trial import Task
 
@@ -83,7 +84,7 @@ def open_sweep(spec: Spec, data: Sequence[str], console: Console) -> Sweep:
     sources = parse_sources(data, spec.data.train)
     packs = {}
     for name in spec.datasets:
-        with Progress(console=console, transient=True) as bar:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task(f"packing {name}", total=None, visible=False)
 
             def advance(images: int, bar: Progress = bar, task: Any = task) -> None:

@@ -72,14 +72,19 @@ def _notes(rows: list[Row]) -> str:
         "seeds). An image counts as REAL at a probability of at least the threshold."
     )
     notes = [reading]
-    few = min((row.n for row in rows), default=0)
+    few = min((row.n for row in rows if row.n), default=0)
     if 0 < few < 6:
         notes.append(
             f"With {few} seed{'' if few == 1 else 's'} no paired comparison can reach p < 0.05; "
             "6 are needed."
         )
     undefined = sorted(
-        {(m, row.where) for row in rows for m in HEADLINE_METRICS if row.metrics[m]["mean"] is None}
+        {
+            (metric, row.where)
+            for row in rows
+            for metric in HEADLINE_METRICS
+            if row.n and row.metrics[metric]["mean"] is None
+        }
     )
     notes += [f"{m} is undefined on {where}: it holds one class only." for m, where in undefined]
     return "\n\n".join(notes)
@@ -103,11 +108,11 @@ def _provenance(spec: Spec, states: list[dict[str, Any]]) -> str:
     seconds = sum(state["train_seconds"] or 0.0 for state in states)
     rows = [
         ["training data", f"{spec.data.train}, fingerprint {every('data.fingerprint')}"],
-        ["validation", f"{spec.data.validation:,} training images set aside"],
+        ["validation", f"{every('data.validation')} training images set aside"],
         ["runs", f"{len(states)}, {seconds:,.0f} s of training"],
         ["code", every("git_commit")],
         ["versions", every("versions")],
         ["hosts", f"{every('host')}; {every('device')}"],
-        ["reproduce", f"`sweeps run {spec.name}`"],
+        ["reproduce", "`sweeps run spec.yaml` with the file beside this report"],
     ]
     return "## Provenance\n\n" + markdown_table(["", ""], rows)

@@ -1,0 +1,310 @@
+"""From a specification as written to a validated one. All mistakes of a file are named at once."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from cifake.config import Settings
+from cifake.errors import InputError, Mistake, suggest
+from cifake.models import catalogue
+from sweeps.spec import (
+    EPOCHS,
+    PARAMETERS,
+    SEED,
+    Dimension,
+    Resources,
+    Scheduler,
+    Search,
+    Shape,
+    Spec,
+    SpecData,
+    make_config,
+    ordered_space,
+    product,
+)
+from sweeps.specfile import SpecFile
+
+MAX_SEEDS = 10_000
+"""More seeds than anyone trains; the bound keeps a slip from filling the memory."""
+
+
+def parse(file: SpecFile) -> Spec:
+    """Validate a specification.
+
+    Raises:
+        InputError: every mistake of the file.
+    """
+    mistakes: list[Mistake] = []
+    shape = _shape(file, mistakes)
+    sections = {
+        "scientific": _flatten(shape.scientific),
+        "nuisance": {k: v for k, v in _flatten(shape.nuisance).items() if k != SEED},
+        "fixed": _flatten(shape.fixed),
+    }
+    _check_names(file, sections, mistakes)
+    grids = {
+        name: {path: value if isinstance(value, list) else [value] for path, value in given.items()}
+        for name, given in sections.items()
+    }
+    for name, grid in grids.items():
+        for path, values in grid.items():
+            _check_values(file, f"{name}.{path}", path, values, mistakes)
+    for path, value in sections["fixed"].items():
+        if isinstance(value, list):
+            problem = "must be one value; several belong into scientific or nuisance"
+            mistakes.append(file.mistake(f"fixed.{path}", problem, value))
+    seeds = _seeds(file, shape.nuisance.get(SEED, 1), mistakes)
+    if shape.search is not None:
+        _check_search(file, shape, shape.search, sections, mistakes)
+    if mistakes:
+        raise InputError(mistakes)
+    spec = Spec(
+        source=file.name,
+        written=yaml.safe_dump(file.content, sort_keys=False, allow_unicode=True),
+        name=shape.name,
+        question=shape.question,
+        data=shape.data,
+        scientific=grids["scientific"],
+        nuisance=grids["nuisance"],
+        fixed=sections["fixed"],
+        seeds=seeds,
+        resources=shape.resources,
+        search=shape.search,
+    )
+    _check_combinations(file, spec, mistakes)
+    if mistakes:
+        raise InputError(mistakes)
+    return spec
+
+
+def _shape(file: SpecFile, mistakes: list[Mistake]) -> Shape:
+    """The sections of a file. What is wrong is reported and left out.
+
+    So everything beside it is looked at all the same, and all mistakes are named at once.
+    """
+    content = copy.deepcopy(file.content)
+    try:
+        return Shape.model_validate(content)
+    except ValidationError as error:
+        mistakes += [_translate(file, details) for details in error.errors()]
+        for details in error.errors():
+            _prune(content, details["loc"])
+    content.setdefault("name", "unnamed")
+    try:
+        return Shape.model_validate(content)
+    except ValidationError as error:
+        # Pruning left a section without something it needs: that section goes altogether.
+        sections = {details["loc"][0] for details in error.errors()}
+        kept = {k: v for k, v in content.items() if isinstance(k, str) and k not in sections}
+        return Shape.model_validate(kept)
+
+
+def _prune(content: Any, loc: tuple[int | str, ...]) -> None:
+    *groups, last = loc
+    for group in groups:
+        if not isinstance(content, dict) or group not in content:
+            return
+        content = content[group]
+    if isinstance(content, dict):
+        content.pop(last, None)
+
+
+def _translate(file: SpecFile, details: Any) -> Mistake:
+    path = ".".join(str(part) for part in details["loc"])
+    if details["type"] == "extra_forbidden":
+        *groups, name = details["loc"]
+        if not groups and (name in PARAMETERS or name == SEED):
+            section = "nuisance" if name == SEED else "scientific or fixed"
+            return file.mistake(path, f"belongs into {section}", None)
+        owner = _class_at(details["loc"][:-1])
+        hint = suggest(str(name), owner.model_fields) if owner else "remove it"
+        return file.mistake(path, f"unknown key; {hint}", None)
+    if details["type"] == "missing":
+        return file.mistake(path, "is missing and needed", None)
+    return file.mistake(path, _explain(details), details["input"])
+
+
+def _explain(details: Any) -> str:
+    """Pydantic's message in the words of ours."""
+    message = str(details["msg"]).removeprefix("Value error, ")
+    message = re.sub(r"^(Input|String|List|Dictionary)? ?should ", "must ", message)
+    return message.replace("valid dictionary", "mapping").replace(" after validation", "")
+
+
+def _class_at(loc: tuple[int | str, ...]) -> type[Settings] | None:
+    """The settings class whose keys stand at a place of the file."""
+    places: dict[tuple[int | str, ...], type[Settings]] = {
+        (): Shape,
+        ("data",): SpecData,
+        ("resources",): Resources,
+        ("search",): Search,
+        ("search", "scheduler"): Scheduler,
+    }
+    if loc[:2] == ("search", "space"):
+        return Dimension
+    return places.get(loc)
+
+
+def _flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + str(name)] = value
+    return flat
+
+
+def _check_names(
+    file: SpecFile, sections: dict[str, dict[str, Any]], mistakes: list[Mistake]
+) -> None:
+    owners: dict[str, str] = {}
+    for section, given in sections.items():
+        for path in given:
+            if path == SEED:
+                mistakes.append(file.mistake(f"{section}.seed", "belongs into nuisance", None))
+            elif path not in PARAMETERS:
+                hint = suggest(path, [*PARAMETERS, SEED])
+                mistakes.append(file.mistake(f"{section}.{path}", f"unknown key; {hint}", None))
+            elif path in owners:
+                problem = f"is also given in {owners[path]}; keep one of the two"
+                mistakes.append(file.mistake(f"{section}.{path}", problem, None))
+            owners.setdefault(path, section)
+    if EPOCHS not in owners:
+        problem = "is missing and needed, in scientific or fixed, as in epochs: [1, 5]"
+        mistakes.append(file.mistake(EPOCHS, problem, None))
+    elif owners[EPOCHS] == "nuisance":
+        mistakes.append(file.mistake("nuisance.epochs", "belongs into scientific or fixed", None))
+
+
+def _check_values(
+    file: SpecFile, place: str, path: str, values: list[Any], mistakes: list[Mistake]
+) -> None:
+    if not values:
+        mistakes.append(file.mistake(place, "must name at least one value", values))
+    seen: list[Any] = []
+    for index, value in enumerate(values):
+        here = place if len(values) == 1 else f"{place}[{index}]"
+        if any(value == other and type(value) is type(other) for other in seen):
+            mistakes.append(file.mistake(here, "is there twice; remove one", value))
+        seen.append(value)
+        problem = value_problem(path, value)
+        if problem is not None:
+            mistakes.append(file.mistake(here, problem, value))
+
+
+def value_problem(path: str, value: Any) -> str | None:
+    """What is wrong with one value of a parameter, or null."""
+    adapter = PARAMETERS.get(path)
+    if adapter is None:
+        return None
+    try:
+        adapter.validate_python(value)
+    except ValidationError as error:
+        return _explain(error.errors()[0])
+    if path == "model" and value not in catalogue.model_names():
+        return "unknown model; " + suggest(str(value), catalogue.model_names())
+    if path == "placement" and not catalogue.placement_exists(value):
+        return "unknown placement; " + suggest(str(value), catalogue.all_placement_names())
+    return None
+
+
+def _seeds(file: SpecFile, given: Any, mistakes: list[Mistake]) -> list[int]:
+    place = "nuisance.seed"
+    whole = isinstance(given, int) and not isinstance(given, bool)
+    if whole and 1 <= given <= MAX_SEEDS:
+        return list(range(given))
+    valid = isinstance(given, list) and all(
+        isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**63 for seed in given
+    )
+    if not valid or not given:
+        problem = (
+            f"must be a number of seeds of at least 1 and at most {MAX_SEEDS:,}, or a list of "
+            "seeds of at least 0 and below 2**63"
+        )
+        mistakes.append(file.mistake(place, problem, given))
+        return []
+    if len(set(given)) != len(given):
+        mistakes.append(file.mistake(place, "names a seed twice; remove one", given))
+    return list(given)
+
+
+def _check_search(
+    file: SpecFile,
+    shape: Shape,
+    search: Search,
+    sections: dict[str, dict[str, Any]],
+    mistakes: list[Mistake],
+) -> None:
+    if shape.data.validation == 0:
+        problem = "a search needs a validation split of at least 1 image"
+        mistakes.append(file.mistake("data.validation", problem, 0))
+    owners = {path: name for name, given in sections.items() for path in given}
+    for path, dimension in search.space.items():
+        place = f"search.space.{path}"
+        if path not in PARAMETERS or path == EPOCHS:
+            hint = suggest(path, [name for name in PARAMETERS if name != EPOCHS])
+            mistakes.append(file.mistake(place, f"unknown key; {hint}", None))
+            continue
+        if path in owners:
+            problem = f"is also given in {owners[path]}; keep one of the two"
+            mistakes.append(file.mistake(place, problem, None))
+        _check_values(file, f"{place}.{dimension.kinds[0]}", path, dimension.values, mistakes)
+        for condition, value in dimension.when.items():
+            here = f"{place}.when.{condition}"
+            if condition not in PARAMETERS:
+                hint = suggest(condition, PARAMETERS)
+                mistakes.append(file.mistake(here, f"unknown key; {hint}", None))
+            elif (problem_ := value_problem(condition, value)) is not None:
+                mistakes.append(file.mistake(here, problem_, value))
+            elif condition not in search.space and condition not in owners:
+                problem = "has no value in this sweep; give one, or drop the condition"
+                mistakes.append(file.mistake(here, problem, value))
+    try:
+        ordered_space(search)
+    except ValueError as error:
+        mistakes.append(file.mistake("search.space", str(error), None))
+
+
+def _check_combinations(file: SpecFile, spec: Spec, mistakes: list[Mistake]) -> None:
+    seen: set[str] = set()
+    # A search's values are checked one by one; a combination takes its first of each.
+    suggested = {} if spec.search is None else _first_values(spec, spec.search)
+    for scientific in product(spec.scientific):
+        for nuisance in product(spec.nuisance):
+            try:
+                values = {**spec.fixed, **suggested, **scientific, **nuisance}
+                make_config(spec.data, values, "")
+            except ValidationError as error:
+                for details in error.errors():
+                    problem = _explain(details)
+                    if problem not in seen:
+                        seen.add(problem)
+                        mistakes.append(_combination_mistake(file, spec, values, problem))
+
+
+def _combination_mistake(
+    file: SpecFile, spec: Spec, values: Mapping[str, Any], problem: str
+) -> Mistake:
+    path, _, rest = problem.partition(": ")
+    section = next(
+        (name for name in ("scientific", "nuisance", "fixed") if path in getattr(spec, name)), None
+    )
+    place = f"{section}.{path}" if section else path
+    return file.mistake(place, rest or problem, values.get(path))
+
+
+def _first_values(spec: Spec, search: Search) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    known = {path: choices[0] for path, choices in {**spec.scientific, **spec.nuisance}.items()}
+    for path, dimension in ordered_space(search):
+        context = {**spec.fixed, **known, **values}
+        if all(context.get(name) == value for name, value in dimension.when.items()):
+            values[path] = dimension.values[0]
+    return values

@@ -1,0 +1,155 @@
+"""What the tests of `sweeps` share: specifications, tasks on the demo set, and rows to compare."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifake import tables
+from cifake.config import Config, nest
+from cifake.data.locate import open_dataset
+from cifake.data.pack import Pack
+from sweeps import overrides, specfile
+from sweeps.parse import parse
+from sweeps.spec import Spec
+from sweeps.store import Store
+from sweeps.trial import Task
+
+VOLATILE = {
+    "runs": {
+        "train_seconds",
+        "images_per_second",
+        "stack_width",
+        "host",
+        "device",
+        "versions",
+        "git_commit",
+        "started_at",
+        "updated_at",
+    },
+    "epochs": {"seconds"},
+}
+"""Columns that may differ between two runs of the same thing: times and places."""
+
+Rows = dict[str, list[dict[str, Any]]]
+
+
+@pytest.fixture
+def parse_text(tmp_path: Path) -> Callable[..., Spec]:
+    """Write a specification to `spec.yaml`, apply overrides, parse it."""
+
+    def parsed(text: str, *settings: str) -> Spec:
+        path = tmp_path / "spec.yaml"
+        path.write_text(text)
+        return parse(overrides.apply(specfile.read(path), settings))
+
+    return parsed
+
+
+@pytest.fixture(scope="session")
+def demo_pack() -> Pack:
+    return open_dataset("demo")
+
+
+@pytest.fixture(scope="session")
+def make_task(demo_pack: Pack) -> Callable[..., Task]:
+    """A task on 200 training and 100 validation images of the demo set."""
+
+    def made(
+        store: Path,
+        seeds: Sequence[int] = (0, 1),
+        milestones: Sequence[int] = (2,),
+        evaluate: Sequence[str] = ("demo",),
+        **settings: Any,
+    ) -> Task:
+        values = {
+            "batch_size": 32,
+            "optimizer.lr": 0.01,
+            "data.train": "demo",
+            "data.fingerprint": demo_pack.info.fingerprint,
+            "data.train_images": 200,
+            "data.validation": 100,
+            **{name.replace("__", "."): value for name, value in settings.items()},
+        }
+        return Task(
+            config=Config.model_validate(nest(values)).model_dump(),
+            seeds=tuple(seeds),
+            epochs=max(milestones),
+            milestones=tuple(milestones),
+            packs={"demo": str(demo_pack.folder)},
+            evaluate=tuple(evaluate),
+            store=str(store),
+        )
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def run_rows() -> Callable[..., Rows]:
+    """Every table of a run as rows, without the columns that hold times and places."""
+
+    def rows(store: Path, run_id: str, up_to: int | None = None) -> Rows:
+        opened = Store(store)
+        found: Rows = {}
+        for name in tables.RUN_TABLES:
+            kept = opened.read(run_id, name).to_pylist()
+            if up_to is not None:
+                kept = [row for row in kept if row.get("epoch", 0) <= up_to]
+            found[name] = [
+                {k: v for k, v in row.items() if k not in VOLATILE.get(name, ())} for row in kept
+            ]
+        return found
+
+    return rows
+
+
+@pytest.fixture(scope="session")
+def store_rows(run_rows: Callable[..., Rows]) -> Callable[[Path], dict[str, Rows]]:
+    """Every table of every run of a store."""
+
+    def rows(store: Path) -> dict[str, Rows]:
+        return {run_id: run_rows(store, run_id) for run_id in Store(store).run_ids()}
+
+    return rows
+
+
+@pytest.fixture(scope="session")
+def environment() -> Iterator[dict[str, str]]:
+    """For commands: a folder of our own for Ray, so that no other cluster is near."""
+    # A socket's path has at most 107 characters, which pytest's folders would exceed.
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    left_out = ("RAY_", "CIFAKE_STORE", "CIFAKE_DATA")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
+    yield {**kept, "RAY_TMPDIR": folder, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def command(
+    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python -m sweeps` in a folder of its own and wait for it."""
+    folder = tmp_path_factory.mktemp("commands")
+
+    def run(
+        *arguments: str | Path, timeout: float = 240, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "sweeps", *map(str, arguments)],
+            cwd=folder,
+            env={**environment, **variables},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,178 @@
+"""Summary tables against the same numbers by hand."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from scipy import stats
+
+from cifake import tables
+from cifake.config import Config
+from sweeps.aggregate import METRICS, cells_table, summary
+from sweeps.plan import make_cells
+from sweeps.spec import Variant
+
+KEYS = ["label", "epochs", "dataset", "split", "metric"]
+
+
+def cell(label: dict[str, Any], epochs: int, seed: int, nuisance: int = 0) -> dict[str, Any]:
+    config_id = f"{label['attention']}{nuisance}"
+    return {
+        "label": json.dumps(label),
+        "nuisance": json.dumps({"batch_size": nuisance}),
+        "epochs": epochs,
+        "seed": seed,
+        "config_id": config_id,
+        "run_id": f"{config_id}-{seed}",
+    }
+
+
+def evaluation(run_id: str, epoch: int, split: str, **scores: float | None) -> dict[str, Any]:
+    counts = dict.fromkeys(("tp", "fp", "tn", "fn"), 5)
+    keys = {"run_id": run_id, "epoch": epoch, "dataset": "demo", "split": split}
+    return {**keys, "n": 20, "n_deduplicated": 20, "threshold": 0.5, **counts, **scores}
+
+
+def made() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Two configs, two lengths, four seeds; epoch 3 is asked for by no cell."""
+    rng = np.random.default_rng(3)
+    cells = [
+        cell({"attention": attention}, epochs, seed)
+        for attention in ("none", "srm")
+        for epochs in (1, 2)
+        for seed in range(4)
+    ]
+    evaluations = [
+        evaluation(
+            run_id, epoch, split, **dict(zip(METRICS, rng.random(len(METRICS)), strict=True))
+        )
+        for run_id in sorted({row["run_id"] for row in cells})
+        for epoch in (1, 2, 3)
+        for split in ("validation", "test")
+    ]
+    return cells, evaluations
+
+
+def summarised(cells: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> pa.Table:
+    return summary(
+        "a",
+        tables.TABLES["cells"].from_rows(cells),
+        tables.TABLES["evaluations"].from_rows(evaluations),
+    )
+
+
+def by_key(table: pa.Table) -> dict[tuple[Any, ...], dict[str, Any]]:
+    return {tuple(row[key] for key in KEYS): row for row in table.to_pylist()}
+
+
+def test_a_summary_is_that_of_pandas() -> None:
+    cells, evaluations = made()
+    found = by_key(summarised(cells, evaluations))
+    joined = pd.DataFrame(cells).merge(
+        pd.DataFrame(evaluations), left_on=["run_id", "epochs"], right_on=["run_id", "epoch"]
+    )
+    long = joined.melt(id_vars=["label", "epochs", "dataset", "split"], value_vars=list(METRICS))
+    expected = long.groupby(["label", "epochs", "dataset", "split", "variable"])["value"].agg(
+        ["count", "mean", "std", "median", "min", "max"]
+    )
+    assert set(found) == set(expected.index)
+    assert len(found) == 2 * 2 * 2 * len(METRICS)
+    for key, numbers in expected.iterrows():
+        row = found[key]
+        assert (row["n"], row["n_missing"]) == (4, 0)
+        for name in ("mean", "std", "median", "min", "max"):
+            assert row[name] == pytest.approx(numbers[name], rel=1e-12)
+        half = stats.t.ppf(0.975, 3) * numbers["std"] / 2
+        assert row["low"] == pytest.approx(numbers["mean"] - half, rel=1e-9)
+        assert row["high"] == pytest.approx(numbers["mean"] + half, rel=1e-9)
+
+
+def test_milestones_are_rows_of_their_own_and_other_epochs_none() -> None:
+    found = by_key(summarised(*made()))
+    assert {key[1] for key in found} == {1, 2}
+    label = json.dumps({"attention": "srm"})
+    one, two = (found[label, epochs, "demo", "test", "accuracy"] for epochs in (1, 2))
+    assert one["mean"] != two["mean"]
+
+
+def test_the_order_of_rows_is_irrelevant() -> None:
+    cells, evaluations = made()
+    expected = summarised(cells, evaluations)
+    rng = random.Random(1)  # noqa: S311 - an order, not a secret
+    for _ in range(3):
+        rng.shuffle(cells)
+        rng.shuffle(evaluations)
+        assert summarised(cells, evaluations).to_pylist() == expected.to_pylist()
+
+
+def test_missing_runs_are_counted() -> None:
+    cells, evaluations = made()
+    lost = {"srm0-1", "srm0-3"}
+    kept = [row for row in evaluations if row["run_id"] not in lost]
+    found = by_key(summarised(cells, kept))
+    for key, row in found.items():
+        missing = 2 if "srm" in key[0] else 0
+        assert (row["n"], row["n_missing"]) == (4 - missing, missing)
+
+
+def test_a_config_of_which_every_run_is_missing_still_has_its_rows() -> None:
+    cells, evaluations = made()
+    kept = [row for row in evaluations if not row["run_id"].startswith("srm")]
+    found = by_key(summarised(cells, kept))
+    row = found[json.dumps({"attention": "srm"}), 2, "demo", "test", "accuracy"]
+    assert (row["n"], row["n_missing"], row["mean"]) == (0, 4, None)
+
+
+def test_an_undefined_metric_stays_null() -> None:
+    cells, evaluations = made()
+    one_class = [{**row, "auroc": None, "precision": None} for row in evaluations]
+    for key, row in by_key(summarised(cells, one_class)).items():
+        undefined = key[-1] in ("auroc", "precision")
+        assert (row["mean"] is None) == undefined
+        assert row["n"] == (0 if undefined else 4)
+        if undefined:
+            assert (row["low"], row["high"], row["std"], row["median"]) == (None,) * 4
+
+
+def test_one_seed_has_no_interval() -> None:
+    cells, evaluations = made()
+    single = [row for row in cells if row["seed"] == 0]
+    for row in summarised(single, evaluations).to_pylist():
+        assert row["n"] == 1
+        assert row["mean"] == row["min"] == row["max"]
+        assert (row["std"], row["low"], row["high"]) == (None, None, None)
+
+
+def test_nuisance_values_are_averaged_over() -> None:
+    label = {"attention": "none"}
+    cells = [cell(label, 1, seed, nuisance) for nuisance in (8, 16) for seed in (0, 1)]
+    values = {row["run_id"]: 0.1 * (number + 1) for number, row in enumerate(cells)}
+    evaluations = [evaluation(run_id, 1, "test", accuracy=v) for run_id, v in values.items()]
+    row = by_key(summarised(cells, evaluations))[json.dumps(label), 1, "demo", "test", "accuracy"]
+    assert (row["n"], row["config_id"]) == (4, None)
+    assert row["mean"] == pytest.approx(0.25)
+
+
+def test_without_evaluations_the_summary_is_empty_and_valid() -> None:
+    cells, _ = made()
+    found = summarised(cells, [])
+    assert found.schema.equals(tables.TABLES["summary"].schema)
+    assert all(row["n"] == 0 for row in found.to_pylist())
+
+
+def test_the_cells_of_a_sweep_as_a_table() -> None:
+    variants = [
+        Variant({"attention": "none"}, {"batch_size": 8}, Config(batch_size=8), n) for n in (1, 2)
+    ]
+    cells = make_cells(variants, [0, 5])
+    rows = cells_table(cells).to_pylist()
+    assert [(row["epochs"], row["seed"]) for row in rows] == [(1, 0), (1, 5), (2, 0), (2, 5)]
+    assert {row["label"] for row in rows} == {'{"attention": "none"}'}
+    assert {row["nuisance"] for row in rows} == {'{"batch_size": 8}'}
+    assert [row["run_id"] for row in rows] == [cell.run_id for cell in cells]

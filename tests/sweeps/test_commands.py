@@ -1,0 +1,499 @@
+"""The commands as a user types them, through real Ray, on the demo set and on real images."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifake import tables
+from sweeps.store import Store
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+StoreRows = Callable[[Path], dict[str, dict[str, list[dict[str, Any]]]]]
+
+SMALL = ("--set", "seed=2", "--set", "data.train_images=400", "--set", "data.validation=100")
+LONGER = ("demo", "--set", "epochs=[1,2,3]", *SMALL)
+ONE_RUN = ("--set", "seed=1", "--set", "attention=none", "--set", "epochs=1", *SMALL[2:])
+
+SEARCH = """\
+name: little
+question: Does a search end and go on?
+data: {train: demo, validation: 100, train_images: 400}
+fixed: {epochs: 3}
+nuisance: {seed: 2}
+search:
+  trials: 4
+  metric: validation.accuracy
+  scheduler: {name: asha, grace_epochs: 1}
+  space:
+    optimizer.lr: {log_uniform: [1e-4, 1e-1]}
+    attention: {choice: [none, srm]}
+    placement: {choice: [after_pool1, both], when: {attention: srm}}
+"""
+
+
+def ended(result: subprocess.CompletedProcess[str], code: int = 0) -> str:
+    """The output of a command that ended as expected."""
+    assert result.returncode == code, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    return result.stdout
+
+
+def epochs_done(store: Path) -> int:
+    return sum(state.epochs_done for state in Store(store).run_states().values())
+
+
+# Without training.
+
+
+@pytest.mark.parametrize("name", [None, "list", "plan", "run", "status", "report"])
+def test_help_of_every_command_names_what_it_takes(command: Command, name: str | None) -> None:
+    text = ended(command(*([name] if name else []), "--help"))
+    assert "Usage" in text
+    if name is None:
+        assert all(word in text for word in ("list", "plan", "run", "status", "report"))
+    elif name != "list":
+        assert all(word in text for word in ("SPEC", "--set", "--store"))
+
+
+def test_the_studies_that_ship_are_listed(command: Command) -> None:
+    text = ended(command("list"))
+    assert all(name in text for name in ("demo", "placements", "search", "style recalibration"))
+
+
+def test_a_plan_is_json_and_leaves_no_store_behind(command: Command, tmp_path: Path) -> None:
+    store = tmp_path / "nowhere"
+    plan = json.loads(ended(command("plan", "demo", "--json", *SMALL, "--store", store)))
+    assert plan["sweep"] == "demo"
+    assert (plan["cells"], plan["runs_new"], plan["runs_done"]) == (12, 6, 0)
+    assert (plan["epochs_to_train"], plan["epochs_saved"]) == (6 * 6, 6 * 2)
+    assert plan["predicted_seconds"] > 0
+    assert not store.exists()
+
+
+def test_a_plan_of_a_search_says_how_much_is_left_at_most(command: Command, tmp_path: Path) -> None:
+    spec = tmp_path / "little.yaml"
+    spec.write_text(SEARCH)
+    store = tmp_path / "nowhere"
+    plan = json.loads(ended(command("plan", spec, "--json", "--store", store)))
+    assert (plan["trials"], plan["trials_done"], plan["epochs_to_train"]) == (4, 0, 4 * 2 * 3)
+    assert not store.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["plan", "demmo"], ["demmo", "mean demo"]),
+        (["plan", "demo", "--set", "epochs=0"], ["demo.yaml", "epochs", "greater"]),
+        (["run", "demo", "--set", "epoch=2"], ["--set", "epoch", "mean epochs"]),
+        (["run", "demo", "--set", "epochs"], ["--set", "key=value"]),
+        (["run", "demo", "--set", "data.validation=99999"], ["data.validation", "4,000"]),
+        (["run", "placements"], ["cifake", "--data cifake=PATH", "CIFAKE_DATA"]),
+        (["run", "placements", "--data", "cifake=/no/such"], ["--data", "/no/such", "no such"]),
+        (["run", "placements", "--data", "cifke=/tmp"], ["--data", "mean cifake"]),
+        (["run", "demo", "--store", "/proc/version"], ["/proc/version", "--store"]),
+        (["run", "demo", "--store", "/usr"], ["/usr", "not empty", "--store"]),
+        (["run", "demo", "--store", "/proc/version/store"], ["/proc/version/store", "--store"]),
+        (["status", "demo", "--store", "nothing"], ["nothing", "sweeps run"]),
+        (["report", "demo", "--store", "nothing"], ["nothing", "sweeps run"]),
+        (["plan"], ["SPEC"]),
+        (["plan", "demo", "--stoer", "x"], ["--stoer"]),
+        (["plna"], ["plna"]),
+    ],
+)
+def test_bad_input_is_refused_before_work_starts(
+    command: Command, arguments: list[str], parts: list[str]
+) -> None:
+    result = command(*arguments)
+    assert ended(result, code=2).strip() == ""
+    for part in parts:
+        assert part in result.stderr
+
+
+def test_every_mistake_of_a_specification_is_on_a_line_of_its_own(
+    command: Command, tmp_path: Path
+) -> None:
+    spec = tmp_path / "bad.yaml"
+    spec.write_text("name: a\nfixed:\n  epochs: -1\n  batch_size: 0\n  modle: base\n")
+    result = command("run", spec)
+    assert ended(result, code=2).strip() == ""
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith(f"sweeps: error: {spec}:")
+    found = {line.partition("bad.yaml:")[2].partition(":")[0] for line in lines}
+    assert found == {"3", "4", "5"}
+
+
+def test_a_name_that_no_file_can_have_is_refused(command: Command) -> None:
+    ended(command("plan", "x" * 300), code=2)
+
+
+# The whole chain.
+
+
+@dataclass
+class Chain:
+    """A sweep run, run again, made longer, looked at and reported."""
+
+    store: Path
+    steps: dict[str, subprocess.CompletedProcess[str]] = field(default_factory=dict)
+    rows: dict[str, dict[str, dict[str, list[dict[str, Any]]]]] = field(default_factory=dict)
+    ray_sessions: dict[str, int] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def chain(
+    command: Command,
+    store_rows: StoreRows,
+    environment: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Chain:
+    made = Chain(tmp_path_factory.mktemp("chain") / "store")
+
+    def step(name: str, *arguments: str) -> None:
+        made.steps[name] = command(*arguments, *SMALL, "--store", made.store)
+        made.rows[name] = store_rows(made.store)
+        sessions = Path(environment["RAY_TMPDIR"]).rglob("session_2*")
+        made.ray_sessions[name] = sum(path.is_dir() for path in sessions)
+
+    step("first", "run", "demo", "--set", "epochs=[1,2]")
+    step("again", "run", "demo", "--set", "epochs=[1,2]")
+    step("longer", "run", "demo", "--set", "epochs=[1,2,3]")
+    return made
+
+
+def test_a_sweep_runs_to_its_report(chain: Chain) -> None:
+    text = ended(chain.steps["first"])
+    assert "12 cells in 6 runs: 0 done, 0 to continue, 6 new" in text
+    assert "12 epochs to train" in text
+    assert len(chain.rows["first"]) == 6
+    folder = chain.store / "sweeps" / "demo"
+    assert f"report: {folder / 'report.md'}" in text
+    assert (folder / "figures" / "learning-curves.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("cells", "summary"):
+        content = (folder / f"{name}.parquet").read_bytes()
+        assert len(tables.decode(name, content))
+
+
+def test_a_sweep_run_again_trains_nothing_and_starts_no_ray(chain: Chain) -> None:
+    text = ended(chain.steps["again"])
+    assert "6 runs: 6 done, 0 to continue, 0 new" in text
+    assert "0 epochs to train" in text
+    assert chain.rows["again"] == chain.rows["first"]
+    assert chain.ray_sessions["first"] > 0
+    assert chain.ray_sessions["again"] == chain.ray_sessions["first"]
+
+
+def test_a_longer_sweep_continues_its_runs(chain: Chain) -> None:
+    text = ended(chain.steps["longer"])
+    assert "0 done, 6 to continue, 0 new" in text
+    assert "6 epochs to train" in text
+    assert chain.rows["longer"].keys() == chain.rows["first"].keys()
+    for run_id, tables_ in chain.rows["first"].items():
+        longer = chain.rows["longer"][run_id]
+        for name in tables.RUN_TABLES:
+            if name != "runs":
+                early = [row for row in longer[name] if row["epoch"] <= 2]
+                assert early == tables_[name], "rows of finished epochs are left alone"
+        assert [row["epoch"] for row in longer["epochs"]] == [1, 2, 3]
+
+
+def test_a_finished_sweep_says_so(chain: Chain, command: Command) -> None:
+    longer = (*LONGER, "--store", str(chain.store))
+    assert "18 of 18 cells done" in ended(command("status", *longer))
+    status = json.loads(ended(command("status", *longer, "--json")))
+    assert (status["cells"], status["cells_done"], status["runs"]) == (18, 18, 6)
+    assert status["by_status"]["complete"] == 6
+    assert status["errors"] == {}
+    plan = json.loads(ended(command("plan", *longer, "--json")))
+    assert (plan["runs_done"], plan["epochs_to_train"], plan["predicted_seconds"]) == (6, 0, 0)
+
+
+def test_a_report_deleted_is_written_again(chain: Chain, command: Command) -> None:
+    folder = chain.store / "sweeps" / "demo"
+    kept = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    for path in kept:
+        if path.name != "cells.parquet":
+            path.unlink()
+    ended(command("report", *LONGER, "--store", chain.store))
+    found = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    assert found == kept
+
+
+def test_the_report_tells_every_number_of_the_summary(chain: Chain) -> None:
+    folder = chain.store / "sweeps" / "demo"
+    text = (folder / "report.md").read_text()
+    rows = tables.decode("summary", (folder / "summary.parquet").read_bytes()).to_pylist()
+    shown = [r for r in rows if r["metric"] == "accuracy"]
+    assert len(shown) == 3 * 3 * 2
+    for row in shown:
+        assert f"{100 * row['mean']:.2f} ± {50 * (row['high'] - row['low']):.2f}" in text
+
+
+# What ends a sweep early.
+
+
+@dataclass
+class Driver:
+    """A sweep that runs in the background, in a process group of its own."""
+
+    process: subprocess.Popen[str]
+    mark: str
+
+    def relatives(self) -> list[int]:
+        """Every process that the sweep started and that still lives."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and int(entry.name) != os.getpid():
+                try:
+                    marked = self.mark.encode() in (entry / "environ").read_bytes()
+                    dead = ") Z " in (entry / "stat").read_text()
+                except OSError:
+                    continue
+                if marked and not dead:
+                    found.append(int(entry.name))
+        return found
+
+    def gone(self, within: float) -> bool:
+        """Whether nothing of the sweep is left soon."""
+        deadline = time.monotonic() + within
+        while self.relatives() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return not self.relatives()
+
+
+@pytest.fixture
+def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Driver]]:
+    """Start a sweep and come back when the store holds its first finished epoch."""
+    started: list[Driver] = []
+
+    def begin(store: Path, *arguments: str) -> Driver:
+        mark = f"SWEEP_TEST={uuid.uuid4().hex}"
+        name, _, value = mark.partition("=")
+        log = (tmp_path / "driver.log").open("w")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sweeps", "run", *arguments, "--store", str(store)],
+            cwd=tmp_path,
+            env={**environment, name: value},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        log.close()
+        driver = Driver(process, mark)
+        started.append(driver)
+        deadline = time.monotonic() + 120
+        while not (store.is_dir() and epochs_done(store)):
+            assert process.poll() is None, (tmp_path / "driver.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        return driver
+
+    yield begin
+    for driver in started:
+        for pid in driver.relatives():
+            os.kill(pid, signal.SIGKILL)
+        driver.process.wait()
+
+
+def test_a_killed_driver_repeats_no_finished_epoch_and_loses_no_row(
+    chain: Chain,
+    command: Command,
+    start: Callable[..., Driver],
+    store_rows: StoreRows,
+    tmp_path: Path,
+) -> None:
+    store = tmp_path / "store"
+    driver = start(store, *LONGER)
+    os.killpg(driver.process.pid, signal.SIGKILL)
+    done = epochs_done(store)
+    assert 0 < done < 18, "killed half way"
+    # At once, while the workers of the killed driver may still be about to end.
+    text = ended(command("run", *LONGER, "--store", store))
+    (left,) = [int(line.split()[0]) for line in text.splitlines() if "epochs to train" in line]
+    assert 0 < left <= 18 - done
+    assert store_rows(store) == chain.rows["longer"]
+    summaries = [
+        tables.decode("summary", (root / "sweeps/demo/summary.parquet").read_bytes())
+        for root in (store, chain.store)
+    ]
+    assert summaries[0].equals(summaries[1])
+    driver.process.wait()
+    assert driver.gone(within=60), "Ray's processes end with their driver"
+
+
+def test_a_killed_worker_repeats_no_finished_epoch(
+    chain: Chain, start: Callable[..., Driver], store_rows: StoreRows, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    driver = start(store, *LONGER)
+    workers = [
+        pid
+        for pid in driver.relatives()
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::ImplicitFunc")
+    ]
+    assert workers
+    assert epochs_done(store) < 18
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    assert driver.process.wait(timeout=120) == 0, (tmp_path / "driver.log").read_text()
+    assert store_rows(store) == chain.rows["longer"]
+
+
+def test_an_interrupted_sweep_ends_at_once_and_goes_on_later(
+    chain: Chain,
+    command: Command,
+    start: Callable[..., Driver],
+    store_rows: StoreRows,
+    tmp_path: Path,
+) -> None:
+    store = tmp_path / "store"
+    driver = start(store, *LONGER)
+    driver.process.send_signal(signal.SIGINT)
+    code = driver.process.wait(timeout=20)
+    log = (tmp_path / "driver.log").read_text()
+    assert code != 0, log
+    assert "Traceback" not in log
+    assert epochs_done(store) < 18
+    assert driver.gone(within=20)
+    ended(command("run", *LONGER, "--store", store))
+    assert store_rows(store) == chain.rows["longer"]
+
+
+def test_a_diverged_config_exits_1_and_is_in_the_report(command: Command, tmp_path: Path) -> None:
+    bad = ("--set", "optimizer.lr=100", "--set", "optimizer.momentum=0.99")
+    arguments = ("demo", "--set", "epochs=[1]", *SMALL, *bad, "--store", str(tmp_path / "store"))
+    text = ended(command("run", *arguments), code=1)
+    states = Store(tmp_path / "store").run_states()
+    diverged = {run for run, state in states.items() if state.status == "diverged"}
+    assert diverged
+    assert len(states) == 6, "the sweep goes on"
+    report = (tmp_path / "store" / "sweeps" / "demo" / "report.md").read_text()
+    for run in diverged:
+        (line,) = [line for line in report.splitlines() if run in line]
+        assert "diverged" in line
+        assert "epoch 1, batch" in line
+    assert "report:" in text
+    status = json.loads(ended(command("status", *arguments, "--json")))
+    assert set(status["errors"]) == diverged
+    again = ended(command("run", *arguments), code=1)
+    assert "0 epochs to train" in again
+    assert "diverged before and would again" in again
+
+
+def test_another_ray_on_the_machine_is_left_alone(
+    command: Command, environment: dict[str, str], tmp_path: Path
+) -> None:
+    # `ray start` leaves its address here; it may be another's cluster, or one that is gone.
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir=Path(environment["RAY_TMPDIR"]).parent))
+    for place in (folder, folder / "ray"):
+        place.mkdir(exist_ok=True)
+        (place / "ray_current_cluster").write_text("127.0.0.1:1")
+    try:
+        result = command(
+            "run", "demo", *ONE_RUN, "--store", tmp_path / "store", RAY_TMPDIR=str(folder)
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    ended(result)
+
+
+# A search.
+
+
+def test_a_search_goes_on_where_it_stopped(
+    command: Command, store_rows: StoreRows, tmp_path: Path
+) -> None:
+    spec = tmp_path / "little.yaml"
+    spec.write_text(SEARCH)
+    store = tmp_path / "store"
+    first = ended(command("run", spec, "--store", store))
+    assert "0 of 4 trials done" in first
+    before = store_rows(store)
+    cells = Store(store).read_sweep("little", "cells")
+    assert cells is not None
+    assert len(set(cells["label"].to_pylist())) == 4
+    assert len(before) == 4 * 2
+    counts = Counter(state.status for state in Store(store).run_states().values())
+    assert set(counts) <= {"complete", "pruned"}
+    assert counts["complete"] >= 2
+
+    six = ("--set", "search.trials=6", "--store", str(store))
+    second = ended(command("run", spec, *six))
+    assert "4 of 6 trials done" in second
+    after = store_rows(store)
+    assert len(after) == 6 * 2
+    assert {run: rows for run, rows in after.items() if run in before} == before
+    assert {row["split"] for rows in after.values() for row in rows["evaluations"]} == {
+        "validation"
+    }, "the test split chooses nothing"
+
+    plan = json.loads(ended(command("plan", spec, *six, "--json")))
+    assert (plan["trials"], plan["trials_done"], plan["epochs_to_train"]) == (6, 6, 0)
+    report = (store / "sweeps" / "little" / "report.md").read_text()
+    assert "Best of 6 proposals" in report
+    status = ended(command("status", spec, *six))
+    assert "12 runs" in status
+
+
+# Real images.
+
+
+@pytest.fixture(scope="module")
+def real_sample(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 500 images of each label and split, as a folder in the published layout."""
+    folder = tmp_path_factory.mktemp("real") / "cifake"
+    counts = Counter[str]()
+    with tarfile.open(real_data / "cifake.tar.xz", "r|*") as archive:
+        for member in archive:
+            path = Path(member.name)
+            group = "/".join(path.parts[-3:-1])
+            if not member.isreg() or counts[group] == 500:
+                continue
+            content = archive.extractfile(member)
+            assert content is not None
+            target = folder / group / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content.read())
+            counts[group] += 1
+            if counts.total() == 2000:
+                break
+    assert set(counts) == {f"{s}/{label}" for s in ("train", "test") for label in ("REAL", "FAKE")}
+    return folder
+
+
+def test_a_sweep_on_real_images(command: Command, real_sample: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    arguments = ("--set", "epochs=[1]", "--set", "seed=1", "--set", "data.validation=200")
+    text = ended(
+        command(
+            "run", "placements", "--data", f"cifake={real_sample}", *arguments, "--store", store
+        )
+    )
+    assert "4 cells in 4 runs" in text
+    states = Store(store).run_states()
+    assert {state.status for state in states.values()} == {"complete"}
+    for state in states.values():
+        evaluations = Store(store).read(state.run_id, "evaluations").to_pylist()
+        assert {row["split"]: row["n"] for row in evaluations} == {"validation": 200, "test": 1000}
+        assert all(row["dataset"] == "cifake" for row in evaluations)
+        losses = Store(store).read(state.run_id, "epochs")["loss"].to_pylist()
+        assert 0 < losses[0] < 1
+    report = (store / "sweeps" / "placements" / "report.md").read_text()
+    assert "cifake test" in report

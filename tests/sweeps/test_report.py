@@ -1,0 +1,408 @@
+"""The report on tables made by hand."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from matplotlib.collections import FillBetweenPolyCollection
+from PIL import Image
+from rich.console import Console
+
+from cifake import tables
+from sweeps import aggregate
+from sweeps.report import write_report
+from sweeps.report.figures import learning_curves, save, threshold_curves
+from sweeps.report.headline import headline, label_columns, label_text, percent, print_headline
+from sweeps.report.markdown import grid_findings, markdown_table, render, search_findings
+from sweeps.report.proposals import print_proposals, proposal_table, proposals
+from sweeps.spec import Dimension, Search, Spec
+from sweeps.store import Store
+
+Parse = Callable[..., Spec]
+SPEC = "name: a\nquestion: Why?\ndata: {train: demo, validation: 10}\nfixed: {epochs: 2}\n"
+
+NONE = {"attention": "none", "optimizer.lr": 0.01}
+SRM = {"attention": "srm", "optimizer.lr": 0.01}
+SEARCH = Search(
+    trials=4,
+    metric="validation.accuracy",
+    space={"optimizer.lr": Dimension(log_uniform=[1e-3, 1e-1])},
+)
+
+
+def run_id(label: dict[str, Any], seed: int) -> str:
+    return f"{'-'.join(map(str, label.values()))}-{seed}"
+
+
+def cells_of(labels: list[dict[str, Any]], lengths: list[int], seeds: int) -> pa.Table:
+    rows = [
+        {
+            "label": json.dumps(label),
+            "nuisance": "{}",
+            "epochs": length,
+            "seed": seed,
+            "config_id": run_id(label, 0),
+            "run_id": run_id(label, seed),
+        }
+        for label in labels
+        for length in lengths
+        for seed in range(seeds)
+    ]
+    return tables.TABLES["cells"].from_rows(rows)
+
+
+def evaluation(run: str, epoch: int, split: str, dataset: str = "demo", **scores: Any) -> Any:
+    counts = dict.fromkeys(("tp", "fp", "tn", "fn"), 5)
+    keys = {"run_id": run, "epoch": epoch, "dataset": dataset, "split": split}
+    return {**keys, "n": 20, "n_deduplicated": 20, "threshold": 0.5, **counts, **scores}
+
+
+def evaluations_of(
+    labels: list[dict[str, Any]], lengths: list[int], seeds: int, seed: int = 0
+) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    rows = [
+        evaluation(run_id(label, s), epoch, split, accuracy=rng.random(), auroc=rng.random())
+        for label in labels
+        for s in range(seeds)
+        for epoch in range(1, max(lengths) + 1)
+        for split in (("validation", "test") if epoch in lengths else ("validation",))
+    ]
+    return tables.TABLES["evaluations"].from_rows(rows)
+
+
+def thresholds_of(labels: list[dict[str, Any]], epoch: int, seeds: int, seed: int = 0) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    counts = dict.fromkeys(("tp", "fp", "tn", "fn"), 5)
+    rows = [
+        {
+            "run_id": run_id(label, s),
+            "epoch": epoch,
+            "dataset": "demo",
+            "split": "test",
+            "threshold": threshold,
+            "accuracy": rng.random(),
+            **counts,
+        }
+        for label in labels
+        for s in range(seeds)
+        for threshold in tables.THRESHOLDS
+    ]
+    return tables.TABLES["thresholds"].from_rows(rows)
+
+
+def runs_of(labels: list[dict[str, Any]], seeds: int, **changes: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            "run_id": run_id(label, seed),
+            "config_id": run_id(label, 0),
+            "seed": seed,
+            "status": "complete",
+            "fallbacks": [],
+            "epochs_done": 2,
+            "evaluated": [],
+            "trainer_version": 1,
+            **changes,
+        }
+        for label in labels
+        for seed in range(seeds)
+    ]
+
+
+def table_rows(text: str) -> list[list[list[str]]]:
+    """Every Markdown table as rows of cells, split at bars that are not escaped."""
+    found: list[list[list[str]]] = [[]]
+    for line in text.splitlines():
+        if line.startswith("|"):
+            assert line.endswith("|")
+            found[-1].append([c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]])
+        elif found[-1]:
+            found.append([])
+    return [rows for rows in found if rows]
+
+
+def assert_tables_parse(text: str) -> list[list[list[str]]]:
+    parsed = table_rows(text)
+    for rows in parsed:
+        assert set(rows[1]) == {"---"}, "a header, a rule, rows"
+        assert len({len(row) for row in rows}) == 1, "the same number of cells in each row"
+    return parsed
+
+
+def summarised(cells: pa.Table, evaluations: pa.Table) -> pa.Table:
+    return aggregate.summary("a", cells, evaluations)
+
+
+def test_every_table_of_a_report_parses(parse_text: Parse) -> None:
+    cells = cells_of([NONE, SRM], [1, 2], 6)
+    summary = summarised(cells, evaluations_of([NONE, SRM], [1, 2], 6))
+    runs = tables.TABLES["runs"].from_rows(runs_of([NONE, SRM], 6))
+    text = render(parse_text(SPEC), grid_findings(headline(summary)), runs, ["thresholds.png"])
+    results, provenance = assert_tables_parse(text)
+    assert len(results) == 2 + 2 * 2 * 2
+    assert results[0][0] == "attention", "the parameter that tells the rows apart comes first"
+    assert "optimizer.lr" not in results[0]
+    reproduce = "`sweeps run spec.yaml` with the file beside this report"
+    assert ["reproduce", reproduce] in provenance
+    assert text.startswith("# a\n\nWhy?\n")
+    assert "(figures/thresholds.png)" in text
+    assert text.endswith("\n")
+
+
+def test_each_row_shows_the_mean_and_half_the_interval() -> None:
+    cells = cells_of([NONE], [2], 6)
+    summary = summarised(cells, evaluations_of([NONE], [2], 6))
+    numbers = {
+        (row["split"], row["metric"]): row
+        for row in summary.to_pylist()
+        if row["metric"] in ("accuracy", "auroc")
+    }
+    (rows,) = table_rows(grid_findings(headline(summary))[0])
+    for cells_ in rows[2:]:
+        split = cells_[-4].split()[-1]
+        for metric, text in zip(("accuracy", "auroc"), cells_[-3:-1], strict=True):
+            row = numbers[split, metric]
+            mean, half = (float(part) for part in text.split("±"))
+            assert mean == pytest.approx(100 * row["mean"], abs=0.005)
+            assert half == pytest.approx(50 * (row["high"] - row["low"]), abs=0.005)
+
+
+def test_test_comes_before_validation_and_short_before_long() -> None:
+    cells = cells_of([SRM, NONE], [10, 2], 2)
+    rows = headline(summarised(cells, evaluations_of([SRM, NONE], [10, 2], 2)))
+    order = [(row.split, row.label["attention"], row.epochs) for row in rows]
+    assert order == [
+        (split, attention, epochs)
+        for split in ("test", "validation")
+        for attention in ("none", "srm")
+        for epochs in (2, 10)
+    ]
+
+
+def test_few_seeds_are_noted_and_enough_are_not() -> None:
+    for seeds, noted in ((1, True), (5, True), (6, False)):
+        summary = summarised(cells_of([NONE], [1], seeds), evaluations_of([NONE], [1], seeds))
+        text = "\n".join(grid_findings(headline(summary)))
+        assert ("no paired comparison" in text) == noted
+
+
+def test_missing_runs_are_shown() -> None:
+    cells = cells_of([NONE], [1], 6)
+    (row, *_) = headline(summarised(cells, evaluations_of([NONE], [1], 4)))
+    assert (row.n, row.n_missing) == (4, 2)
+    assert "4 (2 missing)" in grid_findings([row])[0]
+
+
+def test_an_undefined_metric_says_why() -> None:
+    cells = cells_of([NONE], [1], 6)
+    rows = [
+        evaluation(run_id(NONE, seed), 1, "test", "cifar100", accuracy=0.5, auroc=None)
+        for seed in range(6)
+    ]
+    summary = summarised(cells, tables.TABLES["evaluations"].from_rows(rows))
+    table, notes = grid_findings(headline(summary))
+    assert table_rows(table)[0][-1][-2] == "–"
+    assert "auroc is undefined on cifar100 test: it holds one class only" in notes
+    assert "accuracy is undefined" not in notes
+
+
+def test_failures_are_listed_with_their_last_line(parse_text: Parse) -> None:
+    runs = runs_of([NONE], 2)
+    runs[0] |= {"status": "failed", "error": "Traceback\n  ...\nRuntimeError: a | b\n"}
+    runs[1] |= {"status": "diverged", "error": "loss became nan in epoch 1, batch 3"}
+    table = tables.TABLES["runs"].from_rows(runs)
+    text = render(parse_text(SPEC), [], table, [])
+    failures, _ = assert_tables_parse(text)
+    assert [row[2] for row in failures[2:]] == ["failed", "diverged"]
+    assert failures[2][3] == r"RuntimeError: a \| b"
+    assert failures[3][3] == "loss became nan in epoch 1, batch 3"
+    clean = render(parse_text(SPEC), [], tables.TABLES["runs"].from_rows(runs_of([NONE], 2)), [])
+    assert "failed" not in clean
+
+
+@pytest.mark.parametrize("text", ["a|b", "|", "", "a || b"])
+def test_a_cell_stays_one_cell_whatever_it_holds(text: str) -> None:
+    table = markdown_table(["x", "y"], [[text, "1"], ["2", text]])
+    (rows,) = assert_tables_parse(table)
+    assert len(rows) == 4
+    assert {len(row) for row in rows} == {2}
+
+
+def test_without_evaluations_the_report_says_so(parse_text: Parse) -> None:
+    empty = tables.TABLES["evaluations"].empty()
+    findings = grid_findings(headline(summarised(cells_of([NONE], [1], 2), empty)))
+    text = render(parse_text(SPEC), findings, tables.TABLES["runs"].empty(), [])
+    assert_tables_parse(text)
+    assert "No run has been evaluated yet" in text or "2 missing" in text
+
+
+def test_labels_in_words() -> None:
+    assert label_text({"attention": "srm", "placement": "both", "optimizer.lr": 0.001}) == (
+        "srm · both · 0.001"
+    )
+    assert label_text({"attention": "none", "placement": "none"}) == "none"
+    assert label_text({}) == "all"
+    assert percent({"mean": None, "low": None, "high": None}) == "–"
+    assert percent({"mean": 0.5, "low": None, "high": None}) == "50.00"
+
+
+def test_the_console_shows_what_the_report_shows() -> None:
+    cells = cells_of([NONE, SRM], [1, 2], 6)
+    rows = headline(summarised(cells, evaluations_of([NONE, SRM], [1, 2], 6)))
+    console = Console(file=io.StringIO(), width=200)
+    print_headline(rows, console)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    for row in rows:
+        shown = percent(row.metrics["accuracy"]) in text
+        assert shown == (row.split == "test")
+    assert label_columns(rows) == ["attention"]
+
+
+# Figures.
+
+
+def pixels(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
+def test_figures_are_pictures_of_their_data() -> None:
+    cells = cells_of([NONE, SRM], [1, 3], 3)
+    drawn = []
+    for seed in (0, 0, 1):
+        curves = learning_curves(cells, evaluations_of([NONE, SRM], [1, 3], 3, seed))
+        levels = threshold_curves(cells, thresholds_of([NONE, SRM], 3, 3, seed))
+        assert curves is not None
+        assert levels is not None
+        drawn.append((save(curves), save(levels)))
+    for content in drawn[0]:
+        assert content.startswith(b"\x89PNG")
+        picture = pixels(content)
+        assert picture.shape[0] > 400
+        assert picture.shape[1] > 600
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
+    assert drawn[0] == drawn[1], "the same data, the same bytes"
+    assert drawn[0][0] != drawn[2][0]
+    assert drawn[0][1] != drawn[2][1]
+
+
+@pytest.mark.parametrize(("seeds", "bands"), [(1, 0), (2, 2), (6, 2)])
+def test_one_seed_draws_no_band(seeds: int, bands: int) -> None:
+    cells = cells_of([NONE, SRM], [3], seeds)
+    for figure in (
+        learning_curves(cells, evaluations_of([NONE, SRM], [3], seeds)),
+        threshold_curves(cells, thresholds_of([NONE, SRM], 3, seeds)),
+    ):
+        assert figure is not None
+        (axes,) = figure.axes
+        found = [c for c in axes.collections if isinstance(c, FillBetweenPolyCollection)]
+        assert len(found) == bands
+
+
+def test_lines_run_through_the_means() -> None:
+    evaluations = evaluations_of([NONE], [3], 4)
+    figure = learning_curves(cells_of([NONE], [3], 4), evaluations)
+    assert figure is not None
+    (line,) = figure.axes[0].get_lines()
+    assert np.asarray(line.get_xdata()).tolist() == [1, 2, 3]
+    rows = [row for row in evaluations.to_pylist() if row["split"] == "validation"]
+    means = [100 * np.mean([r["accuracy"] for r in rows if r["epoch"] == n]) for n in (1, 2, 3)]
+    assert np.asarray(line.get_ydata()) == pytest.approx(means)
+
+
+def test_many_labels_draw_the_best_only() -> None:
+    labels = [{"optimizer.lr": 0.001 * n} for n in range(1, 13)]
+    figure = learning_curves(cells_of(labels, [2], 2), evaluations_of(labels, [2], 2))
+    assert figure is not None
+    assert len(figure.axes[0].get_lines()) == 8
+
+
+def test_without_validation_there_is_no_learning_curve() -> None:
+    cells = cells_of([NONE], [1], 2)
+    assert learning_curves(cells, tables.TABLES["evaluations"].empty()) is None
+    assert threshold_curves(cells, tables.TABLES["thresholds"].empty()) is None
+
+
+# A search.
+
+
+def searched(values: dict[float, list[list[float]]], length: int = 2) -> tuple[pa.Table, pa.Table]:
+    """Proposals by learning rate: for each seed, the accuracy of each epoch it reached."""
+    labels = [{"optimizer.lr": lr} for lr in values]
+    cells = cells_of(labels, [length], 2)
+    rows = [
+        evaluation(run_id({"optimizer.lr": lr}, seed), epoch, "validation", accuracy=accuracy)
+        for lr, seeds in values.items()
+        for seed, reached in enumerate(seeds)
+        for epoch, accuracy in enumerate(reached, 1)
+    ]
+    return cells, tables.TABLES["evaluations"].from_rows(rows)
+
+
+def test_proposals_come_best_first_and_stopped_ones_are_marked() -> None:
+    cells, evaluations = searched(
+        {
+            0.001: [[0.5, 0.6], [0.5, 0.7]],
+            0.01: [[0.5, 0.8], [0.5, 0.9]],
+            0.1: [[0.95], [0.97]],
+            0.05: [[0.5, 0.7], [0.99]],
+        }
+    )
+    tried = proposals(SEARCH, cells, evaluations)
+    assert [p.label["optimizer.lr"] for p in tried] == [0.01, 0.001, 0.1, 0.05]
+    assert [p.stopped for p in tried] == [False, False, True, True]
+    assert tried[0].mean == pytest.approx(0.85)
+    assert (tried[0].low, tried[0].high, tried[0].seeds) == (0.8, 0.9, 2)
+    assert tried[3].epochs == 1, "the last epoch that all seeds reached"
+    assert tried[3].mean == pytest.approx((0.5 + 0.99) / 2)
+    header, rows = proposal_table(SEARCH, tried)
+    assert [row[header.index("epochs")] for row in rows] == ["2", "2", "1 (stopped)", "1 (stopped)"]
+    sentence, table = search_findings(SEARCH, tried)
+    assert "Best of 4 proposals after 2 epochs" in sentence
+    assert "optimizer.lr = 0.01" in sentence
+    assert "chosen on validation" in sentence
+    assert_tables_parse(table)
+
+
+def test_a_search_for_the_least_puts_the_least_first() -> None:
+    cells, evaluations = searched({0.001: [[0, 0.6]] * 2, 0.01: [[0, 0.8]] * 2})
+    least = SEARCH.model_copy(update={"mode": "min"})
+    assert [p.label["optimizer.lr"] for p in proposals(least, cells, evaluations)] == [0.001, 0.01]
+
+
+def test_a_search_without_values_says_so() -> None:
+    cells, _ = searched({0.001: [[0.5, 0.6]] * 2})
+    tried = proposals(SEARCH, cells, tables.TABLES["evaluations"].empty())
+    assert tried == []
+    assert search_findings(SEARCH, tried) == ["No proposal has a value yet."]
+    console = Console(file=io.StringIO(), width=120)
+    print_proposals(SEARCH, tried, console)
+    assert isinstance(console.file, io.StringIO)
+    assert "No proposal has a value yet." in console.file.getvalue()
+
+
+def test_a_written_report_links_only_figures_that_exist(parse_text: Parse, tmp_path: Path) -> None:
+    spec = parse_text(SPEC)
+    store = Store.open(tmp_path / "store", create=True)
+    cells = cells_of([NONE, SRM], [2], 3)
+    evaluations = evaluations_of([NONE, SRM], [2], 3)
+    for row in runs_of([NONE, SRM], 3):
+        name = row["run_id"]
+        store.write(name, "runs", tables.TABLES["runs"].from_rows([row]))
+        mine = pa.compute.equal(evaluations["run_id"].cast(pa.string()), name)
+        store.write(name, "evaluations", evaluations.filter(mine))
+    console = Console(file=io.StringIO(), width=120)
+    path = write_report(spec, store, cells, summarised(cells, evaluations), console)
+    text = path.read_text()
+    linked = re.findall(r"\]\((figures/[^)]+)\)", text)
+    assert linked == ["figures/learning-curves.png"]
+    assert all((path.parent / name).is_file() for name in linked)
+    assert_tables_parse(text)

@@ -1,0 +1,320 @@
+"""What a store keeps through kills, strangers and damage."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from cifake import tables
+from cifake.errors import InputError
+from sweeps.store import MARKER, SCHEMA, Store, write_aside
+
+WRITER = """
+import sys
+import tempfile
+from pathlib import Path
+from sweeps.store import write_aside
+path, size = Path(sys.argv[1]), int(sys.argv[2])
+number = 0
+while True:
+    number += 1
+    print(number, flush=True)
+    write_aside(path, bytes([number % 251]) * size)
+"""
+
+
+def run_row(run_id: str = "r1", **changes: Any) -> dict[str, Any]:
+    row = {
+        "run_id": run_id,
+        "config_id": "c1",
+        "seed": 0,
+        "status": "running",
+        "fallbacks": [],
+        "epochs_done": 2,
+        "evaluated": ["2:demo:test"],
+        "trainer_version": 1,
+    }
+    return row | changes
+
+
+def commit(store: Store, run_id: str = "r1", **changes: Any) -> None:
+    store.write(run_id, "runs", tables.TABLES["runs"].from_rows([run_row(run_id, **changes)]))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "store", create=True)
+
+
+@pytest.mark.parametrize(("size", "writes"), [(10, 300), (10**6, 40), (3 * 10**7, 1), (10**7, 6)])
+def test_a_killed_writer_leaves_the_old_or_the_new_content(
+    store: Store, size: int, writes: int
+) -> None:
+    commit(store)
+    path = store.root / "runs" / "r1" / "extra.bin"
+    write_aside(path, b"\0" * size)
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), str(size)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for _ in range(writes):
+        process.stdout.readline()
+    process.kill()
+    rest = process.stdout.read().split()
+    process.wait()
+    process.stdout.close()
+    content = path.read_bytes()
+    assert len(content) == size, "never half"
+    assert len(set(content)) == 1, "never a mixture"
+    last = int(rest[-1]) if rest else writes
+    assert content[0] in {(last - 1) % 251, last % 251}, "the last write, or the one before"
+    assert store.run_ids() == ["r1"], "what a killed writer left is no run"
+    assert set(store.run_states()) == {"r1"}
+    write_aside(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_a_write_that_fails_leaves_the_old_content_and_no_litter(store: Store) -> None:
+    path = store.root / "a" / "file"
+    write_aside(path, b"old")
+    with pytest.raises(TypeError):
+        write_aside(path, "not bytes")  # type: ignore[arg-type]
+    assert path.read_bytes() == b"old"
+    assert os.listdir(path.parent) == ["file"]
+
+
+def test_a_file_written_aside_can_be_read_by_others(store: Store) -> None:
+    path = store.root / "file"
+    write_aside(path, b"x")
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_table_comes_back_as_it_was_written(store: Store) -> None:
+    commit(store, seed=3, error="a | b\nc")
+    state = store.run_state("r1")
+    assert state is not None
+    assert (state.seed, state.status, state.epochs_done) == (3, "running", 2)
+    assert state.evaluated == {"2:demo:test"}
+    assert state.row["error"] == "a | b\nc"
+    assert state.images_per_second is None
+    rows = [{"run_id": "r1", "epoch": n, "loss": n / 7, "accuracy": None} for n in (1, 2)]
+    table = tables.TABLES["epochs"].from_rows(rows)
+    store.write("r1", "epochs", table)
+    assert store.read("r1", "epochs").equals(table)
+
+
+def test_rows_beyond_the_committed_epoch_are_left_out(store: Store) -> None:
+    rows = [{"run_id": "r1", "epoch": n} for n in (1, 2, 3)]
+    store.write("r1", "epochs", tables.TABLES["epochs"].from_rows(rows))
+    found = store.read("r1", "epochs", epochs=2)
+    assert found["epoch"].to_pylist() == [1, 2]
+    assert len(store.read("r1", "epochs")) == 3
+
+
+def test_a_run_that_never_committed_is_listed_but_has_no_state(store: Store) -> None:
+    rows = [{"run_id": "r1", "epoch": 1}]
+    store.write("r1", "epochs", tables.TABLES["epochs"].from_rows(rows))
+    assert store.run_ids() == ["r1"]
+    assert store.run_state("r1") is None
+    assert store.run_states() == {}
+    assert store.run_states(["r1", "never-heard-of"]) == {}
+    assert len(store.read("never-heard-of", "predictions")) == 0
+
+
+def test_tables_of_several_runs_are_read_in_the_order_asked(store: Store) -> None:
+    for run_id in ("r2", "r1", "r3"):
+        rows = [{"run_id": run_id, "epoch": 1}, {"run_id": run_id, "epoch": 2}]
+        store.write(run_id, "epochs", tables.TABLES["epochs"].from_rows(rows))
+    found = store.read_many(["r3", "r1"], "epochs")
+    assert found["run_id"].to_pylist() == ["r3", "r3", "r1", "r1"]
+    assert store.read_many([], "epochs").schema.equals(tables.TABLES["epochs"].schema)
+
+
+def test_a_stray_file_among_the_runs_is_no_run(store: Store) -> None:
+    commit(store)
+    (store.root / "runs" / ".DS_Store").write_bytes(b"\0")
+    assert set(store.run_states()) == {"r1"}
+
+
+def test_weights_and_optimizer_state_come_back_bit_by_bit(store: Store) -> None:
+    weights = {"w": torch.randn(4, 3, 5, 5).to(memory_format=torch.channels_last)}
+    optimizer = {"w/momentum_buffer": torch.randn(4, 3, 5, 5), "w/step": torch.tensor(3.0)}
+    for epoch in (1, 2, 11):
+        store.write_state("r1", epoch, weights, optimizer)
+    assert torch.equal(store.read_weights("r1", 2)["w"], weights["w"])
+    found = store.read_optimizer("r1", 2)
+    assert found.keys() == optimizer.keys()
+    assert all(torch.equal(found[name], optimizer[name]) for name in optimizer)
+    store.drop_old_optimizers("r1", 2)
+    kept = sorted(path.name for path in (store.root / "runs" / "r1").iterdir())
+    weights_kept = [f"weights-{epoch:04}.safetensors" for epoch in (1, 2, 11)]
+    # A later state may be a newer driver's; only what is superseded goes.
+    assert kept == ["optimizer-0002.safetensors", "optimizer-0011.safetensors", *weights_kept]
+
+
+def test_a_store_opens_again_and_a_missing_one_is_only_made_when_asked(tmp_path: Path) -> None:
+    root = tmp_path / "a" / "b"
+    Store.open(root, create=False)
+    assert not root.exists()
+    Store.open(root, create=True)
+    before = (root / MARKER).read_bytes()
+    Store.open(root, create=True)
+    assert (root / MARKER).read_bytes() == before
+
+
+# Refused, with what to do.
+
+
+def refused(root: Path, *, create: bool = True) -> str:
+    with pytest.raises(InputError) as caught:
+        Store.open(root, create=create)
+    message = str(caught.value)
+    assert str(root) in message
+    return message
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path, create: bool) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    message = refused(tmp_path, create=create)
+    assert "not empty" in message
+    assert "--store" in message
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_file_is_refused(tmp_path: Path, create: bool) -> None:
+    path = tmp_path / "file"
+    path.write_text("x")
+    assert "--store a folder" in refused(path, create=create)
+    assert path.read_text() == "x"
+
+
+def test_a_place_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    assert "--store" in refused(tmp_path / "file" / "below")
+
+
+def test_a_store_of_a_newer_release_is_refused(tmp_path: Path) -> None:
+    (tmp_path / MARKER).write_text(f'{{"schema": {SCHEMA + 1}}}')
+    message = refused(tmp_path)
+    assert f"schema {SCHEMA + 1}" in message
+    assert f"reads {SCHEMA}" in message
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"3", b"{}", b"\xff\xfe", b'{"schema": "1"}']
+)
+def test_a_damaged_marker_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / MARKER).write_bytes(content)
+    refused(tmp_path)
+    assert (tmp_path / MARKER).read_bytes() == content
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[None]:
+    """Permissions do not bind root: for the length of a test it is nobody."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def read_only() -> Iterator[Path]:
+    """A store with one run that its owner has closed to writers."""
+    folder = Path(tempfile.mkdtemp())
+    commit(Store.open(folder, create=True))
+    folder.chmod(0o555)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.usefixtures("read_only", "unprivileged")
+def test_a_read_only_store_can_be_read_but_not_run(read_only: Path) -> None:
+    assert "cannot be written" in refused(read_only)
+    assert set(Store.open(read_only, create=False).run_states()) == {"r1"}
+
+
+def damage(store: Store, change: Callable[[bytes], bytes]) -> Path:
+    commit(store)
+    path = store.root / "runs" / "r1" / "runs.parquet"
+    path.write_bytes(change(path.read_bytes()))
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _: b"",
+        lambda _: b"PAR1",
+        lambda _: b"nonsense" * 100,
+        lambda whole: whole[:-1],
+        lambda whole: whole[1:],
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[:4] + bytes(len(whole) - 8) + whole[-4:],
+    ],
+)
+def test_a_damaged_table_is_refused_with_what_to_do(
+    store: Store, change: Callable[[bytes], bytes]
+) -> None:
+    path = damage(store, change)
+    with pytest.raises(InputError) as caught:
+        store.run_states()
+    assert str(path) in str(caught.value)
+    assert "delete" in str(caught.value)
+
+
+def test_a_table_cut_at_any_length_is_refused(store: Store) -> None:
+    commit(store)
+    path = store.root / "runs" / "r1" / "runs.parquet"
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 211):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError):
+            store.run_state("r1")
+
+
+def test_a_table_of_another_name_or_version_is_refused(store: Store) -> None:
+    path = damage(store, lambda whole: whole)
+    epochs = tables.TABLES["epochs"].from_rows([{"run_id": "r1", "epoch": 1}])
+    path.write_bytes(tables.encode("epochs", epochs))
+    with pytest.raises(InputError, match="runs"):
+        store.run_state("r1")
+    newer = tables.TABLES["runs"].from_rows([run_row()])
+    metadata = {**newer.schema.metadata, b"cifake.schema_version": b"99"}
+    pq.write_table(newer.replace_schema_metadata(metadata), path)
+    with pytest.raises(InputError, match="schema version 99"):
+        store.run_state("r1")
+
+
+def test_a_damaged_table_of_a_sweep_is_refused_with_what_to_do(store: Store) -> None:
+    assert store.read_sweep("demo", "cells") is None
+    store.write_sweep("demo", "cells.parquet", b"nonsense")
+    with pytest.raises(InputError, match="delete it"):
+        store.read_sweep("demo", "cells")
+
+
+def test_damaged_weights_name_their_file(store: Store) -> None:
+    store.write_state("r1", 1, {"w": torch.ones(3)}, {})
+    path = store.root / "runs" / "r1" / "weights-0001.safetensors"
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(RuntimeError, match=r"weights-0001\.safetensors"):
+        store.read_weights("r1", 1)
+    with pytest.raises(RuntimeError, match=r"weights-0002\.safetensors"):
+        store.read_weights("r1", 2)

@@ -1,0 +1,514 @@
+"""One stack on the demo set: what it writes, what it never repeats, and what a kill leaves."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from cifake import tables
+from cifake.config import Config, run_id
+from cifake.data.pack import Pack
+from cifake.data.subsets import split_rows
+from cifake.errors import InputError
+from sweeps.store import Store
+from sweeps.trial import Report, Task, run_stack
+
+MakeTask = Callable[..., Task]
+Rows = dict[str, list[dict[str, Any]]]
+RunRows = Callable[..., Rows]
+StoreRows = Callable[[Path], dict[str, Rows]]
+
+
+def run_of(task: Task, seed: int) -> str:
+    return run_id(Config.model_validate(task.config).config_id, seed)
+
+
+def ran(task: Task) -> list[Report]:
+    reports: list[Report] = []
+    run_stack(task, reports.append)
+    return reports
+
+
+def trained(reports: list[Report]) -> int:
+    return sum(report.epochs_trained for report in reports)
+
+
+def files(store: Path) -> dict[str, tuple[int, int, bytes]]:
+    found = {}
+    for path in sorted(store.rglob("*")):
+        if path.is_file():
+            status = path.stat()
+            key = str(path.relative_to(store))
+            found[key] = (status.st_ino, status.st_mtime_ns, path.read_bytes())
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    make_task: MakeTask, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Task, list[Report]]:
+    """Seeds 0 and 1 for four epochs, evaluated at the second and the fourth."""
+    store = tmp_path_factory.mktemp("undisturbed")
+    task = make_task(store, milestones=(2, 4))
+    return task, ran(task)
+
+
+def test_every_run_has_every_table_with_its_rows(
+    undisturbed: tuple[Task, list[Report]], run_rows: RunRows
+) -> None:
+    task, _ = undisturbed
+    store = Store(Path(task.store))
+    assert store.run_ids() == sorted(run_of(task, seed) for seed in task.seeds)
+    for seed in task.seeds:
+        identity = run_of(task, seed)
+        for name in tables.RUN_TABLES:
+            path = store.root / "runs" / identity / f"{name}.parquet"
+            assert tables.decode(name, path.read_bytes()).schema.equals(tables.TABLES[name].schema)
+        rows = run_rows(store.root, identity)
+        assert [(b["epoch"], b["batch"], b["images_seen"]) for b in rows["batches"]] == [
+            (1, 7, 200)
+        ]
+        assert [epoch["epoch"] for epoch in rows["epochs"]] == [1, 2, 3, 4]
+        evaluations = [(e["epoch"], e["split"], e["n"]) for e in rows["evaluations"]]
+        validation = [(epoch, "validation", 100) for epoch in (1, 2, 3, 4)]
+        assert sorted(evaluations) == sorted([*validation, (2, "test", 1000), (4, "test", 1000)])
+        thresholds = Counter((t["epoch"], t["split"]) for t in rows["thresholds"])
+        assert thresholds == {(epoch, split): 99 for epoch, split, _ in evaluations}
+        predictions = Counter((p["epoch"], p["split"]) for p in rows["predictions"])
+        assert predictions == {
+            (2, "validation"): 100,
+            (2, "test"): 1000,
+            (4, "validation"): 100,
+            (4, "test"): 1000,
+        }
+        classes = Counter((c["epoch"], c["split"], c["kind"]) for c in rows["classes"])
+        assert classes[2, "test", "content_class"] == 10
+        assert classes[2, "test", "generator"] == 1
+        assert {(epoch, split) for epoch, split, _ in classes} == set(thresholds)
+        assert {row["run_id"] for table in rows.values() for row in table} == {identity}
+
+
+def test_the_row_of_a_run_says_what_it_is(undisturbed: tuple[Task, list[Report]]) -> None:
+    task, _ = undisturbed
+    for seed in task.seeds:
+        state = Store(Path(task.store)).run_state(run_of(task, seed))
+        assert state is not None
+        assert (state.status, state.epochs_done, state.seed) == ("complete", 4, seed)
+        assert state.row["error"] is None
+        assert state.row["parameters"] == 61_241
+        assert state.row["train_seconds"] > 0
+        assert state.stack_width == 2
+        assert state.row["optimizer.lr"] == 0.01
+        assert state.row["data.train_images"] == 200
+        assert state.row["started_at"] <= state.row["updated_at"]
+        assert "torch" in json.loads(state.row["versions"])
+        assert state.evaluated == {
+            f"{epoch}:demo:{split}" for epoch in (2, 4) for split in ("validation", "test")
+        }
+
+
+def test_keys_are_unique_in_every_table(
+    undisturbed: tuple[Task, list[Report]], run_rows: RunRows
+) -> None:
+    task, _ = undisturbed
+    rows = run_rows(Path(task.store), run_of(task, 0))
+    for name, found in rows.items():
+        keys = [tuple(row[key] for key in tables.TABLES[name].keys) for row in found]
+        assert len(set(keys)) == len(keys), name
+
+
+def test_reports_say_what_the_tables_say(
+    undisturbed: tuple[Task, list[Report]], run_rows: RunRows
+) -> None:
+    task, reports = undisturbed
+    assert [report.epoch for report in reports] == [1, 2, 3, 4]
+    assert trained(reports) == 8
+    assert [report.images for report in reports] == [400] * 4
+    evaluations = [
+        row
+        for seed in task.seeds
+        for row in run_rows(Path(task.store), run_of(task, seed))["evaluations"]
+    ]
+    for report in reports:
+        for score in ("accuracy", "auroc", "loss"):
+            values = [
+                row[score]
+                for row in evaluations
+                if row["split"] == "validation" and row["epoch"] == report.epoch
+            ]
+            assert len(values) == 2
+            assert report.scores[f"validation.{score}"] == pytest.approx(np.mean(values), rel=1e-12)
+
+
+def test_metrics_recomputed_from_predictions_are_those_of_the_row(
+    undisturbed: tuple[Task, list[Report]], run_rows: RunRows, demo_pack: Pack
+) -> None:
+    task, _ = undisturbed
+    rows = run_rows(Path(task.store), run_of(task, 1))
+    checked = 0
+    for row in rows["evaluations"]:
+        kept = [
+            p
+            for p in rows["predictions"]
+            if (p["epoch"], p["split"]) == (row["epoch"], row["split"])
+        ]
+        if not kept:
+            assert row["epoch"] in (1, 3)
+            continue
+        checked += 1
+        labels = demo_pack.labels[[p["image_id"] for p in kept]]
+        p = np.asarray([p["probability"] for p in kept], np.float64)
+        called = p >= 0.5
+        assert row["n"] == len(kept)
+        assert row["accuracy"] == pytest.approx(metrics.accuracy_score(labels, called))
+        assert row["balanced_accuracy"] == pytest.approx(
+            metrics.balanced_accuracy_score(labels, called)
+        )
+        assert row["f1"] == pytest.approx(metrics.f1_score(labels, called))
+        assert row["auroc"] == pytest.approx(metrics.roc_auc_score(labels, p))
+        assert row["average_precision"] == pytest.approx(metrics.average_precision_score(labels, p))
+        assert row["loss"] == pytest.approx(metrics.log_loss(labels, p))
+        assert row["brier"] == pytest.approx(metrics.brier_score_loss(labels, p))
+        tn, fp, fn, tp = metrics.confusion_matrix(labels, called).ravel()
+        assert (row["tn"], row["fp"], row["fn"], row["tp"]) == (tn, fp, fn, tp)
+        for threshold in rows["thresholds"]:
+            if (threshold["epoch"], threshold["split"]) == (row["epoch"], row["split"]):
+                right = np.mean((p >= threshold["threshold"]) == (labels == 1))
+                assert threshold["accuracy"] == pytest.approx(right)
+    assert checked == 4
+
+
+def test_images_evaluated_are_never_trained_on(
+    undisturbed: tuple[Task, list[Report]], run_rows: RunRows, demo_pack: Pack
+) -> None:
+    task, _ = undisturbed
+    config = Config.model_validate(task.config)
+    split = split_rows(demo_pack, config.data)
+    predictions = run_rows(Path(task.store), run_of(task, 0))["predictions"]
+    evaluated = {
+        name: {p["image_id"] for p in predictions if p["split"] == name}
+        for name in ("validation", "test")
+    }
+    assert evaluated["validation"] == set(split.validation.tolist())
+    assert evaluated["test"] == set(demo_pack.rows("test").tolist())
+    assert not (evaluated["validation"] | evaluated["test"]) & set(split.train.tolist())
+
+
+def test_the_threshold_is_chosen_on_validation_and_applied_to_test(
+    undisturbed: tuple[Task, list[Report]], run_rows: RunRows
+) -> None:
+    task, _ = undisturbed
+    rows = run_rows(Path(task.store), run_of(task, 0))
+    for epoch in (2, 4):
+        curve = {
+            split: {
+                t["threshold"]: t["accuracy"]
+                for t in rows["thresholds"]
+                if (t["epoch"], t["split"]) == (epoch, split)
+            }
+            for split in ("validation", "test")
+        }
+        for row in rows["evaluations"]:
+            if row["epoch"] == epoch:
+                chosen = row["validation_threshold"]
+                assert curve["validation"][chosen] == max(curve["validation"].values())
+                assert row["accuracy_at_validation_threshold"] == curve[row["split"]][chosen]
+
+
+def test_weights_of_every_epoch_and_the_last_optimizer_state_are_kept(
+    undisturbed: tuple[Task, list[Report]],
+) -> None:
+    task, _ = undisturbed
+    for folder in Path(task.store, "runs").iterdir():
+        states = sorted(path.name for path in folder.glob("*.safetensors"))
+        weights = [f"weights-000{epoch}.safetensors" for epoch in (1, 2, 3, 4)]
+        assert states == ["optimizer-0004.safetensors", *weights]
+
+
+def test_a_second_call_trains_nothing_and_changes_no_file(
+    undisturbed: tuple[Task, list[Report]],
+) -> None:
+    task, _ = undisturbed
+    before = files(Path(task.store))
+    assert trained(ran(task)) == 0
+    assert files(Path(task.store)) == before
+
+
+def test_what_was_there_already_is_reported_once(undisturbed: tuple[Task, list[Report]]) -> None:
+    task, first = undisturbed
+    (report,) = ran(task)
+    assert (report.epoch, report.epochs_trained, report.images) == (4, 0, 0)
+    assert report.scores == first[-1].scores
+
+
+def test_an_extended_run_has_the_rows_of_one_trained_at_once(
+    undisturbed: tuple[Task, list[Report]],
+    make_task: MakeTask,
+    store_rows: StoreRows,
+    tmp_path: Path,
+) -> None:
+    task, _ = undisturbed
+    assert trained(ran(make_task(tmp_path, milestones=(2,)))) == 4
+    assert trained(ran(make_task(tmp_path, milestones=(2, 4)))) == 4
+    assert store_rows(tmp_path) == store_rows(Path(task.store))
+
+
+def test_a_milestone_asked_for_later_is_evaluated_from_kept_weights(
+    undisturbed: tuple[Task, list[Report]],
+    make_task: MakeTask,
+    store_rows: StoreRows,
+    tmp_path: Path,
+) -> None:
+    task, _ = undisturbed
+    ran(make_task(tmp_path, milestones=(4,)))
+    later = make_task(tmp_path, milestones=(2, 4))
+    assert store_rows(tmp_path) != store_rows(Path(task.store))
+    assert trained(ran(later)) == 0
+    assert store_rows(tmp_path) == store_rows(Path(task.store))
+
+
+def test_a_data_set_asked_for_later_is_evaluated_without_training(
+    undisturbed: tuple[Task, list[Report]],
+    make_task: MakeTask,
+    store_rows: StoreRows,
+    tmp_path: Path,
+) -> None:
+    task, _ = undisturbed
+    ran(make_task(tmp_path, milestones=(2, 4), evaluate=()))
+    assert trained(ran(make_task(tmp_path, milestones=(2, 4)))) == 0
+    assert store_rows(tmp_path) == store_rows(Path(task.store))
+
+
+def test_two_seeds_together_are_each_alone(
+    undisturbed: tuple[Task, list[Report]],
+    make_task: MakeTask,
+    store_rows: StoreRows,
+    tmp_path: Path,
+) -> None:
+    task, _ = undisturbed
+    for seed in (1, 0):
+        ran(make_task(tmp_path, seeds=(seed,), milestones=(2, 4)))
+    assert store_rows(tmp_path) == store_rows(Path(task.store))
+
+
+def test_a_stack_whose_seeds_stand_at_different_epochs_catches_up(
+    undisturbed: tuple[Task, list[Report]],
+    make_task: MakeTask,
+    store_rows: StoreRows,
+    tmp_path: Path,
+) -> None:
+    task, _ = undisturbed
+    ran(make_task(tmp_path, seeds=(0,), milestones=(3,)))
+    ran(make_task(tmp_path, seeds=(1,), milestones=(1,)))
+    # Milestones 1 and 3 kept predictions that the undisturbed runs lack.
+    expected = {
+        run: {name: table for name, table in rows.items() if name in ("epochs", "batches")}
+        for run, rows in store_rows(Path(task.store)).items()
+    }
+    reports = ran(make_task(tmp_path, milestones=(2, 4)))
+    assert trained(reports) == 1 + 3
+    found = store_rows(tmp_path)
+    for run, rows in expected.items():
+        assert {name: found[run][name] for name in rows} == rows
+    final = [r for rows in found.values() for r in rows["evaluations"] if r["split"] == "test"]
+    assert sorted(row["epoch"] for row in final) == [1, 2, 2, 3, 4, 4]
+
+
+def test_seeds_differ(undisturbed: tuple[Task, list[Report]], run_rows: RunRows) -> None:
+    task, _ = undisturbed
+    zero, one = (run_rows(Path(task.store), run_of(task, seed)) for seed in (0, 1))
+    assert [e["loss"] for e in zero["epochs"]] != [e["loss"] for e in one["epochs"]]
+
+
+def test_without_validation_images_only_test_is_evaluated(
+    make_task: MakeTask, run_rows: RunRows, tmp_path: Path
+) -> None:
+    task = make_task(tmp_path, seeds=(0,), milestones=(1,), data__validation=0)
+    (report,) = ran(task)
+    assert np.isnan(report.scores["validation.accuracy"])
+    rows = run_rows(tmp_path, run_of(task, 0))
+    assert [row["split"] for row in rows["evaluations"]] == ["test"]
+    assert rows["evaluations"][0]["validation_threshold"] is None
+    assert rows["evaluations"][0]["accuracy_at_validation_threshold"] is None
+
+
+def test_a_run_that_diverges_says_where_and_the_others_go_on(
+    make_task: MakeTask, store_rows: StoreRows, tmp_path: Path
+) -> None:
+    task = make_task(
+        tmp_path, seeds=(0, 1, 2), milestones=(2,), optimizer__lr=100.0, optimizer__momentum=0.99
+    )
+    reports = ran(task)
+    dropped = {seed for report in reports for seed in report.diverged}
+    assert dropped
+    states = {seed: Store(tmp_path).run_state(run_of(task, seed)) for seed in task.seeds}
+    for seed, state in states.items():
+        assert state is not None
+        if seed in dropped:
+            assert state.status == "diverged"
+            assert "epoch" in state.row["error"]
+            assert "batch" in state.row["error"]
+            assert state.epochs_done < 2
+        else:
+            assert (state.status, state.row["error"]) == ("complete", None)
+            alone = replace(task, store=str(tmp_path / "alone"), seeds=(seed,))
+            ran(alone)
+    survivors = {run_of(task, seed) for seed in set(task.seeds) - dropped}
+    found = store_rows(tmp_path)
+    alone_rows = store_rows(tmp_path / "alone")
+    assert alone_rows == {run: found[run] for run in survivors}
+    before = files(tmp_path / "runs")
+    assert trained(ran(task)) == 0, "a diverged run is not retried"
+    assert files(tmp_path / "runs") == before
+
+
+def test_evaluating_a_diverged_run_again_keeps_its_error(
+    make_task: MakeTask, tmp_path: Path
+) -> None:
+    task = make_task(tmp_path, seeds=(0,), milestones=(2,))
+    ran(task)
+    store = Store(tmp_path)
+    state = store.run_state(run_of(task, 0))
+    assert state is not None
+    row = {**state.row, "status": "diverged", "error": "loss became nan in epoch 3, batch 4"}
+    store.write(state.run_id, "runs", tables.TABLES["runs"].from_rows([row]))
+    ran(make_task(tmp_path, seeds=(0,), milestones=(1, 2)))
+    again = store.run_state(state.run_id)
+    assert again is not None
+    assert "1:demo:test" in again.evaluated
+    assert (again.status, again.row["error"]) == ("diverged", row["error"])
+
+
+def test_an_error_is_written_into_the_rows_of_the_runs_it_stopped(
+    make_task: MakeTask, tmp_path: Path, run_rows: RunRows
+) -> None:
+    ran(make_task(tmp_path, milestones=(1,)))
+    longer = make_task(tmp_path, milestones=(1, 2))
+    kept = {seed: run_rows(tmp_path, run_of(longer, seed))["evaluations"] for seed in (0, 1)}
+    lost = tmp_path / "runs" / run_of(longer, 1) / "weights-0001.safetensors"
+    whole = lost.read_bytes()
+    lost.write_bytes(whole[:1000])
+    with pytest.raises(RuntimeError, match="cannot be read"):
+        ran(longer)
+    for seed in (0, 1):
+        state = Store(tmp_path).run_state(run_of(longer, seed))
+        assert state is not None
+        assert (state.status, state.epochs_done) == ("failed", 1)
+        assert "Traceback" in state.row["error"]
+        assert str(lost) in state.row["error"]
+        assert run_rows(tmp_path, run_of(longer, seed))["evaluations"] == kept[seed]
+    lost.write_bytes(whole)
+    assert trained(ran(longer)) == 2
+    mended = Store(tmp_path).run_state(run_of(longer, 1))
+    assert mended is not None
+    assert (mended.status, mended.row["error"]) == ("complete", None)
+
+
+def test_a_pack_that_cannot_be_opened_is_written_into_the_rows(
+    make_task: MakeTask, demo_pack: Pack, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "pack"
+    damaged.mkdir()
+    for path in demo_pack.folder.iterdir():
+        content = path.read_bytes()
+        (damaged / path.name).write_bytes(content[:500] if path.name == "pixels.npy" else content)
+    task = replace(make_task(tmp_path / "store"), packs={"demo": str(damaged)})
+    with pytest.raises(InputError, match="not a whole pack"):
+        ran(task)
+    for seed in task.seeds:
+        state = Store(tmp_path / "store").run_state(run_of(task, seed))
+        assert state is not None, "a failed run stays a row with its error"
+        assert state.status == "failed"
+        assert "not a whole pack" in state.row["error"]
+
+
+CHILD = """
+import json, sys
+import cifake.evaluation, cifake.training, safetensors.torch, torch
+from sweeps.trial import Task, run_stack
+task = Task(**json.loads(sys.argv[1]))
+print("ready", flush=True)
+run_stack(task, lambda report: print("epoch", report.epoch, flush=True))
+print("done", flush=True)
+"""
+
+
+def child(task: Task) -> subprocess.Popen[str]:
+    """A process that runs a stack, at the moment when it begins."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, json.dumps(asdict(task))],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_a_stack_killed_at_any_instant_ends_with_the_rows_of_one_that_was_not(
+    make_task: MakeTask, store_rows: StoreRows, tmp_path: Path
+) -> None:
+    process = child(make_task(tmp_path / "reference", milestones=(2, 8)))
+    begun = time.monotonic()
+    assert process.wait(timeout=120) == 0
+    whole = time.monotonic() - begun
+    assert process.stdout is not None
+    process.stdout.close()
+    task = make_task(tmp_path / "killed", milestones=(2, 8))
+    rng = random.Random(6)  # noqa: S311 - instants, not secrets
+    killed = 0
+    lengths = []
+    while True:
+        process = child(task)
+        try:
+            process.wait(timeout=rng.uniform(0.1, 0.7) * whole if killed < 7 else 120)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            killed += 1
+            states = Store(tmp_path / "killed").run_states()
+            lengths.append(sum(state.epochs_done for state in states.values()))
+        else:
+            break
+        finally:
+            assert process.stdout is not None
+            process.stdout.close()
+    assert process.returncode == 0
+    assert killed >= 2
+    assert lengths == sorted(lengths), "no finished epoch is lost"
+    assert any(0 < length < 16 for length in lengths), "some kill hit a stack half way"
+    assert store_rows(tmp_path / "killed") == store_rows(tmp_path / "reference")
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_stack_killed_after_an_epoch_repeats_no_finished_one(
+    make_task: MakeTask,
+    undisturbed: tuple[Task, list[Report]],
+    store_rows: StoreRows,
+    tmp_path: Path,
+    after: int,
+) -> None:
+    task = make_task(tmp_path, milestones=(2, 4))
+    process = child(task)
+    assert process.stdout is not None
+    for epoch in range(1, after + 1):
+        assert process.stdout.readline() == f"epoch {epoch}\n"
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    done = sum(state.epochs_done for state in Store(tmp_path).run_states().values())
+    assert done >= 2 * after
+    assert trained(ran(task)) == 8 - done
+    assert store_rows(tmp_path) == store_rows(Path(undisturbed[0].store))
