@@ -10,13 +10,12 @@ from typing import Annotated, Any, NoReturn
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from cifake.data import locate
 from cifake.data.catalogue import DATASETS
 from cifake.data.pack import Pack
 from cifake.data.raw import LABELS
+from cifake.data.watch import open_watched
 from cifake.errors import refuse, run_command, suggest
 
 app = typer.Typer(
@@ -124,11 +123,7 @@ def _open(name: str, path: Path | None) -> Pack:
     if path is not None and DATASETS[name].embedded:
         refuse(path, f"{name} is made by this package; leave the path out")
     sources = {} if path is None else {name: path}
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"packing {name}", total=None, visible=False)
-        return locate.open_dataset(
-            name, sources, lambda images: bar.update(task, advance=images, visible=True)
-        )
+    return open_watched(name, sources, Console(stderr=True))
 
 
 def main() -> NoReturn:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
 
-from cifake.data.locate import open_dataset, parse_sources
+from cifake.data.locate import parse_sources
 from cifake.data.pack import Pack
 from cifake.data.subsets import split_rows
+from cifake.data.watch import open_watched
 from sweeps import overrides, specfile
 from sweeps.parse import parse
 from sweeps.plan import Cell, Stack, make_cells
@@ -82,15 +82,7 @@ def open_sweep(spec: Spec, data: Sequence[str], console: Console) -> Sweep:
         InputError: a data set is nowhere or damaged, or too small for the specification.
     """
     sources = parse_sources(data, spec.data.train)
-    packs = {}
-    for name in spec.datasets:
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task(f"packing {name}", total=None, visible=False)
-
-            def advance(images: int, bar: Progress = bar, task: Any = task) -> None:
-                bar.update(task, advance=images, visible=True)
-
-            packs[name] = open_dataset(name, sources, advance)
+    packs = {name: open_watched(name, sources, console) for name in spec.datasets}
     sweep = Sweep(spec, packs)
     for cell in sweep.cells():
         split_rows(sweep.train_pack, cell.variant.config.data, spec.source)

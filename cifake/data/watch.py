@@ -1,0 +1,34 @@
+"""Opening a data set while a person watches it being packed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cifake.data.locate import open_dataset
+from cifake.data.pack import Pack
+
+
+def open_watched(name: str, sources: Mapping[str, Path], console: Console) -> Pack:
+    """Open a data set; on a terminal a bar shows the images as they are decoded.
+
+    Raises:
+        InputError: the source is nowhere, damaged, or holds unusable images.
+    """
+    columns = (
+        TextColumn("packing {task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} images"),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        # How many there are is known when the source has been read to its end.
+        task = bar.add_task(name, total=None, visible=False)
+        return open_dataset(
+            name, sources, lambda images: bar.update(task, advance=images, visible=True)
+        )
