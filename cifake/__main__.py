@@ -82,7 +82,8 @@ def info(
         )
     console = Console()
     console.print(table)
-    console.print(f"fingerprint {facts['fingerprint']}", highlight=False)
+    same = "as published" if facts["published"] else "not the published set"
+    console.print(f"fingerprint {facts['fingerprint']}, {same}", highlight=False)
     console.print(f"pack {facts['pack']}", highlight=False, soft_wrap=True)
 
 
@@ -108,6 +109,7 @@ def describe(opened: Pack) -> dict[str, Any]:
     return {
         "dataset": opened.info.dataset,
         "fingerprint": opened.info.fingerprint,
+        "published": opened.info.fingerprint == DATASETS[opened.info.dataset].published,
         "images": opened.info.images,
         "source": opened.info.source,
         "pack": str(opened.folder),
