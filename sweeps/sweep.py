@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import joblib
 from rich.console import Console
 
 from cifake.data.locate import parse_sources
@@ -91,7 +91,7 @@ def open_sweep(spec: Spec, data: Sequence[str], console: Console) -> Sweep:
 
 def workers_for(spec: Spec, cores: int | None = None) -> int:
     """Stacks that fit at the same time; by default on this machine."""
-    cores = cores or len(os.sched_getaffinity(0))
+    cores = cores or joblib.cpu_count()
     return max(1, int(cores // spec.resources.cpus))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import joblib
 import ray
 from optuna.storages import JournalStorage
 from ray import tune
@@ -44,7 +44,7 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[int]:
     if address is None:
         ray.init(
             "local",  # never a cluster that happens to run here
-            num_cpus=cpus or len(os.sched_getaffinity(0)),
+            num_cpus=cpus or joblib.cpu_count(),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,

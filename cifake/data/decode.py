@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -70,7 +69,7 @@ def decode_all(
     """
     chunks = _chunks(iter(blobs))
     first = list(itertools.islice(chunks, _CHUNKS_WORTH_A_POOL))
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or joblib.cpu_count()
     if len(first) < _CHUNKS_WORTH_A_POOL:
         workers = 1
     pool = joblib.Parallel(workers, return_as="generator", pre_dispatch="4*n_jobs")
