@@ -1,5 +1,4 @@
-# Everything a newcomer needs: `make demo` and `make test`. PIP_ARGS reaches pip, as in
-#   make demo PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu --extra-index-url ..."
+# Everything a newcomer needs: `make demo` and `make test`. PIP_ARGS reaches pip.
 PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sweeps.aggregate import frame
-from sweeps.report.headline import label_text
+from sweeps.report.headline import label_text, varying
 from sweeps.statistics import mean_interval
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00")
@@ -89,8 +89,10 @@ def _by_label(rows: pd.DataFrame, metric: str) -> Iterator[tuple[str, str, pd.Da
         last = rows[rows["epoch"] == rows.groupby("label")["epoch"].transform("max")]
         best = last.groupby("label")[metric].mean().nlargest(MAX_CURVES).index
         names = sorted(best)
+    telling = varying([json.loads(name) for name in names])
     for name, colour in zip(names, COLOURS, strict=False):
-        yield label_text(json.loads(name)), colour, rows[rows["label"] == name]
+        label = {key: value for key, value in json.loads(name).items() if key in telling}
+        yield label_text(label), colour, rows[rows["label"] == name]
 
 
 def _band(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,10 +55,15 @@ def headline(summary: pa.Table) -> list[Row]:
 
 
 def label_columns(rows: list[Row]) -> list[str]:
-    """Parameters that tell the rows apart."""
-    names = dict.fromkeys(name for row in rows for name in row.label)
-    varying = [n for n in names if len({json.dumps(row.label.get(n)) for row in rows}) > 1]
-    return varying or list(names)[:1]
+    """Parameters that tell the rows apart; where none does, the first."""
+    labels = [row.label for row in rows]
+    return varying(labels) or list(labels[0] if labels else ())[:1]
+
+
+def varying(labels: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Parameters with more than one value among some labels."""
+    names = dict.fromkeys(name for label in labels for name in label)
+    return [n for n in names if len({json.dumps(label.get(n)) for label in labels}) > 1]
 
 
 def label_text(label: Mapping[str, Any]) -> str:
