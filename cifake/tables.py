@@ -396,9 +396,6 @@ RunTable = Literal[
 RUN_TABLES: tuple[RunTable, ...] = get_args(RunTable)
 """Tables that every run has."""
 
-EVALUATION_TABLES: tuple[RunTable, ...] = ("evaluations", "thresholds", "classes", "predictions")
-"""Tables that an evaluation fills."""
-
 
 def score_unit(metric: str) -> str:
     """The unit of a score of the `evaluations` table."""

@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from cifake.errors import run_command
+from cifake.models import catalogue
 from sweeps import specfile
 from sweeps.outcome import report_sweep, sweep_status, unfinished, write_cells
 from sweeps.plan import Plan
@@ -61,12 +62,22 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 
 @app.command("list")
 def list_studies() -> None:
-    """List the studies that ship."""
-    table = Table("study", "question", "file")
+    """List the studies that ship, and the models and attention modules that a sweep can name."""
+    studies = Table("study", "question", "file")
     for name, path in specfile.shipped().items():
         question = specfile.read(path).content.get("question", "")
-        table.add_row(name, question, str(path))
-    make_console().print(table)
+        studies.add_row(name, question, str(path))
+    models = Table("model", "what", "placements")
+    for name, architecture in catalogue.ARCHITECTURES.items():
+        models.add_row(name, architecture.description, ", ".join(catalogue.placement_names(name)))
+    for name, preset in catalogue.PRESETS.items():
+        models.add_row(name, preset.description, f"as {preset.model}")
+    attention = Table("attention", "what")
+    for name, description in catalogue.ATTENTION.items():
+        attention.add_row(name, description)
+    console = make_console()
+    for table in (studies, models, attention):
+        console.print(table)
 
 
 @app.command()

@@ -242,6 +242,10 @@ def _check_search(
     sections: dict[str, dict[str, Any]],
     mistakes: list[Mistake],
 ) -> None:
+    for path, values in sections["nuisance"].items():
+        if isinstance(values, list) and len(values) > 1:
+            problem = "a search averages over seeds alone; give one value"
+            mistakes.append(file.mistake(f"nuisance.{path}", problem, values))
     if shape.data.validation == 0:
         problem = "a search needs a validation split of at least 1 image"
         mistakes.append(file.mistake("data.validation", problem, 0))
@@ -256,20 +260,26 @@ def _check_search(
             problem = f"is also given in {owners[path]}; keep one of the two"
             mistakes.append(file.mistake(place, problem, None))
         _check_values(file, f"{place}.{dimension.kinds[0]}", path, dimension.values, mistakes)
-        for condition, value in dimension.when.items():
-            here = f"{place}.when.{condition}"
-            if condition not in PARAMETERS:
-                hint = suggest(condition, PARAMETERS)
-                mistakes.append(file.mistake(here, f"unknown key; {hint}", None))
-            elif (problem_ := value_problem(condition, value)) is not None:
-                mistakes.append(file.mistake(here, problem_, value))
-            elif condition not in search.space and condition not in owners:
-                problem = "has no value in this sweep; give one, or drop the condition"
-                mistakes.append(file.mistake(here, problem, value))
+        _check_conditions(file, f"{place}.when", dimension, {*search.space, *owners}, mistakes)
     try:
         ordered_space(search)
     except ValueError as error:
         mistakes.append(file.mistake("search.space", str(error), None))
+
+
+def _check_conditions(
+    file: SpecFile, place: str, dimension: Dimension, given: set[str], mistakes: list[Mistake]
+) -> None:
+    for path, value in dimension.when.items():
+        here = f"{place}.{path}"
+        if path not in PARAMETERS:
+            hint = suggest(path, PARAMETERS)
+            mistakes.append(file.mistake(here, f"unknown key; {hint}", None))
+        elif (problem := value_problem(path, value)) is not None:
+            mistakes.append(file.mistake(here, problem, value))
+        elif path not in given:
+            problem = "has no value in this sweep; give one, or drop the condition"
+            mistakes.append(file.mistake(here, problem, value))
 
 
 def _check_combinations(file: SpecFile, spec: Spec, mistakes: list[Mistake]) -> None:

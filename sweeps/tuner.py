@@ -25,7 +25,6 @@ ATTEMPTS = 3
 """How often a trial is started before it stays failed."""
 
 _OBJECT_STORE_BYTES = 80 * 2**20
-_DONE = "stack_done"
 
 
 @contextlib.contextmanager

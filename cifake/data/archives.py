@@ -63,6 +63,9 @@ def iter_files(path: Path) -> Iterator[tuple[str, bytes]]:
     """
     if path.is_dir():
         yield from _folder(path)
+    elif not is_archive(path):
+        kinds = ", ".join((".zip", *TAR_SUFFIXES, ".parquet"))
+        refuse(path, f"must be a folder or end in one of {kinds}")
     elif path.name.lower().endswith(".zip"):
         yield from _zip(path)
     else:

@@ -75,11 +75,6 @@ def model_names() -> tuple[str, ...]:
     return (*ARCHITECTURES, *PRESETS)
 
 
-def architecture_of(model: str) -> str:
-    """The architecture behind a model name, which may be a preset."""
-    return PRESETS[model].model if model in PRESETS else model
-
-
 def epochs_allowed(model: str, epochs: int) -> int:
     """The epochs that a model trains when asked for `epochs`."""
     preset = PRESETS.get(model)

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cifake.config import IDENTITY_EXCLUDES, Config, leaves, nest, run_id
+from cifake.models import catalogue
+from cifake.models.attention import MODULES
 
 WITH_ATTENTION: dict[str, object] = {"attention": "srm", "placement": "after_pool1"}
 
@@ -229,3 +231,8 @@ def test_nesting_undoes_flattening(tree: dict[str, Any]) -> None:
 def test_config_is_read_without_torch() -> None:
     script = "import sys, cifake.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_every_attention_module_is_declared_described_and_built() -> None:
+    named = set(get_args(Config.model_fields["attention"].annotation))
+    assert named == set(catalogue.ATTENTION) == {"none", *MODULES}

@@ -718,3 +718,11 @@ def test_cifar100_without_class_names_is_refused(
 
 def test_cifar100_from_another_file_type_is_refused(refusal: Refuse, cifake_folder: Path) -> None:
     assert "parquet" in refusal(cifake_folder, "cifar100")
+
+
+def test_file_that_is_no_kind_of_source_is_refused_with_the_kinds(
+    refusal: Refuse, tmp_path: Path
+) -> None:
+    path = tmp_path / "cifake.rar"
+    path.write_bytes(b"Rar!")
+    assert ".tar.xz" in refusal(path)

@@ -273,6 +273,11 @@ def searched(space: str, rest: str = "", fixed: str = "epochs: 2") -> str:
         (searched("optimizer.lr: {uniform: [0.1, 0.2, 0.3]}"), ["optimizer.lr.uniform"]),
         (searched("epochs: {choice: [1, 2]}"), ["search.space.epochs"]),
         (
+            "nuisance: {seed: 2, data.validation_seed: [0, 1]}\n"
+            + searched("batch_size: {choice: [1]}"),
+            ["nuisance.data.validation_seed", "[0, 1]", "one value"],
+        ),
+        (
             searched("batch_size: {choice: [1]}", fixed="epochs: 1, batch_size: 4"),
             ["search.space.batch_size", "fixed"],
         ),
