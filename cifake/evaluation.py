@@ -5,6 +5,7 @@ Arrays in, plain numbers out; a metric that is undefined is None.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,7 +16,6 @@ from scipy.stats import rankdata
 from torch import nn
 
 from cifake.tables import DEDUPLICATED, SCORES, THRESHOLDS
-from cifake.training import normalise
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int8]
@@ -41,11 +41,15 @@ def predict(
     """Probabilities of REAL, shape (m,), float32, of some rows of (n, 32, 32, 3) uint8 pixels."""
     was_training = model.training
     model.eval()
+    # Trees have buffers alone.
+    device = next(itertools.chain(model.parameters(), model.buffers())).device
     out = np.empty(len(rows), np.float32)
     with torch.inference_mode():
         for start in range(0, len(rows), _BATCH):
             batch = torch.from_numpy(np.take(pixels, rows[start : start + _BATCH], axis=0))
-            out[start : start + _BATCH] = torch.sigmoid(model(normalise(batch))).numpy()
+            out[start : start + _BATCH] = (
+                torch.sigmoid(model(batch.to(device)).float()).cpu().numpy()
+            )
     model.train(was_training)
     return out
 

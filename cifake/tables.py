@@ -144,7 +144,12 @@ STRING = pa.string()
 WORD = pa.dictionary(pa.int32(), pa.string())
 """A string with few distinct values."""
 
-_PYTHON_TYPES: dict[type, pa.DataType] = {int: pa.int64(), float: pa.float64(), str: STRING}
+_PYTHON_TYPES: dict[type, pa.DataType] = {
+    bool: pa.bool_(),
+    int: pa.int64(),
+    float: pa.float64(),
+    str: STRING,
+}
 
 
 def _config_columns() -> tuple[Column, ...]:

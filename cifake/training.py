@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
 
+from cifake.batches import Block, Images, TrainingData
 from cifake.config import Config
-from cifake.config import Optimizer as OptimizerSettings
+from cifake.models import catalogue
 from cifake.models.build import build
+from cifake.models.network import Network
+from cifake.updates import Tensors, Updater, learning_rate
 
-LOG_EVERY = 50
-"""Batches between two points of the first epoch's difficulty curve."""
-
-_ORDER_STREAM = 2
-_BLOCK_IMAGES = 4096
-
-Tensors = dict[str, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Images to train on."""
-
-    pixels: npt.NDArray[np.uint8]
-    """Shape (n, 32, 32, 3), uint8; may be mapped from a file."""
-
-    labels: npt.NDArray[np.int8]
-    """Shape (n,), 0 FAKE, 1 REAL."""
-
-    rows: npt.NDArray[np.int64]
-    """Shape (m,), the rows of both that are trained on."""
+_NOISE_STREAM = 5
 
 
 @dataclass(frozen=True)
@@ -50,7 +34,7 @@ class State:
     """The network's state dict."""
 
     optimizer: Tensors
-    """Per-parameter state, as `<parameter>/<name>`."""
+    """State of the update rule, as `Updater.tensors` gives it."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +56,9 @@ class MemberEpoch:
     """Mean over the epoch, in nats."""
 
     accuracy: float
-    learning_rate: float
+    learning_rate: float | None
+    """Of the last batch; null where nothing is learned by gradient descent."""
+
     model: nn.Module
     """The network as it is now; it goes on training when the caller returns."""
 
@@ -118,11 +104,12 @@ def train(
     *,
     epochs: int,
     resume: Mapping[int, State] | None = None,
+    device: str = "cpu",
 ) -> None:
     """Train one configuration with several seeds, epoch by epoch, all seeds in step.
 
-    A seed's numbers depend on the seed alone: initialisation, and the order of images, which is
-    drawn anew every epoch. On a CPU with one thread they are the same bit for bit every time.
+    A seed's numbers depend on the seed alone: initialisation, order, augmentation and dropout. On a
+    CPU with one thread they are the same bit for bit every time.
 
     Args:
         config: what to train.
@@ -131,175 +118,172 @@ def train(
         on_epoch: called after every epoch.
         epochs: length of every run, epochs trained before included.
         resume: where each seed stands; all must have trained equally many epochs.
+        device: `cpu`, or `cuda` with all pixels resident there.
     """
     resume = resume or {}
     start = {resume[seed].epoch if seed in resume else 0 for seed in seeds}
     if len(start) != 1:
         raise ValueError(f"seeds of one stack must resume from one epoch, not {sorted(start)}")
-    members = [_Member(config, seed, resume.get(seed)) for seed in seeds]
+    member = _Fitted if catalogue.ARCHITECTURES[config.model].fitted else _Member
+    images = Images(data, device)
+    members = [member(config, seed, images, resume.get(seed)) for seed in seeds]
     for epoch in range(start.pop() + 1, epochs + 1):
         begun = time.perf_counter()
         results: list[MemberEpoch] = []
         diverged: list[Divergence] = []
-        images = 0
-        for member in list(members):
-            result = member.train_epoch(epoch, data)
-            images += len(data.rows)
+        trained = 0
+        for member_ in list(members):
+            result = member_.train_epoch(epoch)
+            trained += len(data.rows)
             if isinstance(result, Divergence):
                 diverged.append(result)
-                members.remove(member)
+                members.remove(member_)
             else:
                 results.append(result)
         seconds = time.perf_counter() - begun
-        on_epoch(Epoch(epoch, results, diverged, seconds, images))
+        on_epoch(Epoch(epoch, results, diverged, seconds, trained))
         if not members:
             return
 
 
 class _Member:
-    """One run of a stack: its network, its optimiser, its order."""
+    """One run of a stack that is trained by gradient descent."""
 
-    def __init__(self, config: Config, seed: int, resume: State | None) -> None:
+    def __init__(self, config: Config, seed: int, images: Images, resume: State | None) -> None:
         self.config = config
         self.seed = seed
+        self.images = images
         self.model = build(config, seed)
-        self.optimizer = make_optimizer(config.optimizer, self.model)
+        if config.normalization == "dataset" and resume is None:
+            cast("Network", self.model).pixels.measure(images.data.pixels, images.data.rows)
+        self.model.to(images.device)
+        self.network = torch.compile(self.model) if config.execution.compile else self.model
+        self.updater = Updater(config, self.model, images.device)
         if resume is not None:
             self.model.load_state_dict(resume.weights)
-            load_optimizer(self.optimizer, self.model, resume.optimizer)
+            self.updater.load(resume.optimizer)
 
-    def train_epoch(self, epoch: int, data: TrainingData) -> MemberEpoch | Divergence:
-        order = epoch_order(data.rows, self.seed, epoch)
-        bounds = batch_bounds(len(order), self.config.batch_size)
-        losses = torch.empty(len(bounds))
-        correct = torch.empty(len(bounds))
-        sizes = torch.tensor([stop - start for start, stop in bounds])
+    def train_epoch(self, epoch: int) -> MemberEpoch | Divergence:
+        log = _Log()
         self.model.train()
-        for first, last in _blocks(bounds):
-            self._train_batches(order, bounds[first:last], data, losses[first:], correct[first:])
-            finite = torch.isfinite(losses[first:last])
-            if not bool(finite.all()):
-                batch = first + int((~finite).nonzero()[0])
-                return Divergence(self.seed, epoch, batch + 1, float(losses[batch]))
-        if not self._predicts(order[slice(*bounds[-1])], data):
-            return Divergence(self.seed, epoch, len(bounds), float("nan"))
+        with _noise_of(self.config, self.seed, epoch):
+            for block in self.images.blocks(self.config, self.seed, epoch):
+                self._train_block(block, epoch, log)
+                if (batch := log.first_not_finite()) is not None:
+                    return Divergence(self.seed, epoch, batch + 1, log.losses[batch])
+        if not self._predicts(block):
+            return Divergence(self.seed, epoch, len(log.losses), float("nan"))
         return MemberEpoch(
             seed=self.seed,
-            loss=_mean(losses, sizes),
-            accuracy=_mean(correct / sizes, sizes),
-            learning_rate=self.config.optimizer.lr,
+            loss=_mean(log.losses, log.sizes),
+            accuracy=sum(log.correct) / sum(log.sizes),
+            learning_rate=self._rate(epoch, len(log.losses), len(log.losses) - 1),
             model=self.model,
             state=lambda: self._state(epoch),
-            steps=_steps(losses, correct, sizes) if epoch == 1 else [],
+            steps=log.steps(self.config.log_every) if epoch == 1 else [],
         )
 
-    def _train_batches(
-        self,
-        order: npt.NDArray[np.int64],
-        bounds: list[tuple[int, int]],
-        data: TrainingData,
-        losses: torch.Tensor,
-        correct: torch.Tensor,
-    ) -> None:
-        start, stop = bounds[0][0], bounds[-1][1]
-        pixels = torch.from_numpy(np.take(data.pixels, order[start:stop], axis=0))
-        labels = torch.from_numpy(data.labels[order[start:stop]]).to(torch.float32)
-        for index, (first, last) in enumerate(bounds):
-            target = labels[first - start : last - start]
-            logits = self.model(normalise(pixels[first - start : last - start]))
-            loss = functional.binary_cross_entropy_with_logits(logits, target)
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            losses[index] = loss.detach()
-            correct[index] = ((logits.detach() >= 0) == (target > 0.5)).sum()
+    def _train_block(self, block: Block, epoch: int, log: _Log) -> None:
+        losses, correct = [], []
+        steps = self.images.steps_per_epoch(self.config)
+        target = _smoothed(block.labels, self.config.label_smoothing)
+        for number, (start, stop) in enumerate(block.bounds, block.first):
+            with self.updater.autocast():
+                logits = self.network(block.pixels[start:stop])
+            logits = logits.to(target.dtype)
+            loss = functional.binary_cross_entropy_with_logits(logits, target[start:stop])
+            self.updater.step(loss, self._rate(epoch, steps, number))
+            losses.append(loss.detach())
+            correct.append(((logits.detach() >= 0) == (block.labels[start:stop] > 0.5)).sum())
+        log.add(torch.stack(losses), torch.stack(correct), block)
 
-    def _predicts(self, rows: npt.NDArray[np.int64], data: TrainingData) -> bool:
+    def _rate(self, epoch: int, steps: int, number: int) -> float:
+        highest = self.config.optimizer.lr
+        return learning_rate(self.config.schedule, highest, (epoch - 1) * steps + number, steps)
+
+    def _predicts(self, block: Block) -> bool:
         """Whether logits are finite after the last step too, which no loss has seen."""
         self.model.eval()
+        start, stop = block.bounds[-1]
         with torch.no_grad():
-            pixels = torch.from_numpy(np.take(data.pixels, rows, axis=0))
-            return bool(torch.isfinite(self.model(normalise(pixels))).all())
+            return bool(torch.isfinite(self.model(block.pixels[start:stop])).all())
 
     def _state(self, epoch: int) -> State:
+        weights = {name: value.cpu().clone() for name, value in self.model.state_dict().items()}
+        return State(epoch, weights, self.updater.tensors())
+
+
+class _Fitted:
+    """One run of a model that is fitted at once; its only epoch is the fit."""
+
+    def __init__(self, config: Config, seed: int, images: Images, resume: State | None) -> None:
+        del resume  # it has no second epoch
+        self.config = config
+        self.seed = seed
+        self.data = images.data
+        self.model = build(config, seed)
+
+    def train_epoch(self, epoch: int) -> MemberEpoch | Divergence:
+        seed = self.seed if self.config.init_seed is None else self.config.init_seed
+        loss, accuracy = self.model.fit(  # type: ignore[operator]
+            self.data.pixels, self.data.labels, self.data.rows, seed
+        )
         weights = {name: value.clone() for name, value in self.model.state_dict().items()}
-        return State(epoch, weights, optimizer_tensors(self.optimizer, self.model))
+        return MemberEpoch(
+            seed=self.seed,
+            loss=loss,
+            accuracy=accuracy,
+            learning_rate=None,
+            model=self.model,
+            state=lambda: State(epoch, weights, {}),
+        )
 
 
-def normalise(pixels: torch.Tensor) -> torch.Tensor:
-    """Pixels of shape (n, 32, 32, 3), uint8, to (n, 3, 32, 32), float32 in −1…1, channels_last."""
-    return pixels.permute(0, 3, 1, 2).to(torch.float32).mul_(2 / 255).sub_(1)
+class _Log:
+    """Loss and right answers of every batch of an epoch."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.correct: list[int] = []
+        self.sizes: list[int] = []
+
+    def add(self, losses: torch.Tensor, correct: torch.Tensor, block: Block) -> None:
+        """Add a block's batches; read from the device at once."""
+        self.losses += losses.tolist()
+        self.correct += correct.tolist()
+        self.sizes += [stop - start for start, stop in block.bounds]
+
+    def first_not_finite(self) -> int | None:
+        """The first batch whose loss is infinite or NaN."""
+        finite = np.isfinite(self.losses)
+        return None if finite.all() else int(np.flatnonzero(~finite)[0])
+
+    def steps(self, every: int) -> list[Step]:
+        """The difficulty curve."""
+        found = []
+        for start in range(0, len(self.losses), every):
+            window = slice(start, start + every)
+            stop = min(start + every, len(self.losses))
+            loss = _mean(self.losses[window], self.sizes[window])
+            accuracy = sum(self.correct[window]) / sum(self.sizes[window])
+            found.append(Step(stop, sum(self.sizes[:stop]), loss, accuracy))
+        return found
 
 
-def epoch_order(rows: npt.NDArray[np.int64], seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """The order of images in one epoch, shape (m,): a function of seed and epoch alone."""
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([_ORDER_STREAM, seed, epoch])))
-    return rng.permutation(rows)
+@contextmanager
+def _noise_of(config: Config, seed: int, epoch: int) -> Iterator[None]:
+    """Draw what a network draws while it trains, such as dropout, from seed and epoch alone."""
+    seed = seed if config.data_seed is None else config.data_seed
+    stream = np.random.SeedSequence([_NOISE_STREAM, seed, epoch])
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(int(stream.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+        yield
 
 
-def batch_bounds(images: int, batch_size: int) -> list[tuple[int, int]]:
-    """Start and stop of every batch. A last batch of one image joins the one before.
-
-    Batch normalisation cannot be trained on a single image.
-    """
-    starts = list(range(0, images, batch_size))
-    if len(starts) > 1 and batch_size > 1 and images - starts[-1] == 1:
-        starts.pop()
-    return list(zip(starts, [*starts[1:], images], strict=True))
+def _smoothed(labels: torch.Tensor, share: float) -> torch.Tensor:
+    """Labels with a share spread evenly over both classes (Szegedy et al. 2016, section 7)."""
+    return labels if share == 0 else labels * (1 - share) + share / 2
 
 
-def make_optimizer(settings: OptimizerSettings, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser of a configuration, over all parameters of a network."""
-    return torch.optim.SGD(
-        model.parameters(),
-        lr=settings.lr,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> Tensors:
-    """The optimiser's per-parameter state, copied, as `<parameter>/<name>`."""
-    return {
-        f"{path}/{name}": torch.as_tensor(value).clone()
-        for path, parameter in model.named_parameters()
-        for name, value in optimizer.state[parameter].items()
-        if value is not None
-    }
-
-
-def load_optimizer(
-    optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, torch.Tensor]
-) -> None:
-    """Put back what `optimizer_tensors` gave."""
-    parameters = dict(model.named_parameters())
-    for key, value in tensors.items():
-        path, _, name = key.rpartition("/")
-        like = parameters[path]
-        shaped = value.shape == like.shape and value.dim() == 4
-        stored = value.to(memory_format=torch.channels_last) if shaped else value
-        optimizer.state[like][name] = stored.clone()
-
-
-def _blocks(bounds: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Group batches so that the pixels of a group are gathered at once."""
-    per_block = max(1, _BLOCK_IMAGES // (bounds[0][1] - bounds[0][0]))
-    starts = range(0, len(bounds), per_block)
-    return [(start, min(start + per_block, len(bounds))) for start in starts]
-
-
-def _steps(losses: torch.Tensor, correct: torch.Tensor, sizes: torch.Tensor) -> list[Step]:
-    steps = []
-    seen = 0
-    for start in range(0, len(losses), LOG_EVERY):
-        window = slice(start, min(start + LOG_EVERY, len(losses)))
-        seen += int(sizes[window].sum())
-        loss = _mean(losses[window], sizes[window])
-        accuracy = _mean(correct[window] / sizes[window], sizes[window])
-        steps.append(Step(int(window.stop), seen, loss, accuracy))
-    return steps
-
-
-def _mean(values: torch.Tensor, weights: torch.Tensor) -> float:
-    return float((values.double() * weights).sum() / weights.sum())
+def _mean(values: Sequence[float], sizes: Sequence[int]) -> float:
+    return float(np.dot(values, sizes) / sum(sizes))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 from rich.table import Table
 
+from cifake.config import Config
 from cifake.errors import run_command
 from cifake.models import catalogue
 from sweeps import specfile
@@ -67,16 +69,20 @@ def list_studies() -> None:
     for name, path in specfile.shipped().items():
         question = specfile.read(path).content.get("question", "")
         studies.add_row(name, question, str(path))
-    models = Table("model", "what", "placements")
+    models = Table("model", "what", "model_options", "placements")
     for name, architecture in catalogue.ARCHITECTURES.items():
-        models.add_row(name, architecture.description, ", ".join(catalogue.placement_names(name)))
+        placements = catalogue.placement_names(Config(model=name))
+        options = _options(architecture.options)
+        models.add_row(name, architecture.description, options, _shortened(placements))
     for name, preset in catalogue.PRESETS.items():
-        models.add_row(name, preset.description, f"as {preset.model}")
-    attention = Table("attention", "what")
-    for name, description in catalogue.ATTENTION.items():
-        attention.add_row(name, description)
+        models.add_row(name, preset.description, "", f"as {preset.model}")
     console = make_console()
-    for table in (studies, models, attention):
+    console.print(studies)
+    console.print(models)
+    for title, modules in (("attention", catalogue.ATTENTION), ("input", catalogue.INPUTS)):
+        table = Table(title, "what", f"{title}_options")
+        for name, module in modules.items():
+            table.add_row(name, module.description, _options(module.options))
         console.print(table)
 
 
@@ -173,6 +179,16 @@ def report(
     """Write the summary table and the report from what the store has."""
     parsed = read_spec(spec, settings or [])
     report_sweep(parsed, Store.open(_store(store), create=False), make_console())
+
+
+def _options(options: Mapping[str, object]) -> str:
+    return "\n".join(f"{name}: {json.dumps(value)}" for name, value in options.items())
+
+
+def _shortened(names: Sequence[str], limit: int = 8) -> str:
+    """Names in a line, the middle left out where there are many."""
+    shown = names if len(names) <= limit else (*names[: limit - 2], "…", names[-1])
+    return ", ".join(shown)
 
 
 def _store(option: Path | None) -> Path:

@@ -42,7 +42,8 @@ def measure(config: Config, pack: Pack) -> float:
     """Training images a second of one run on one core, from a few batches of real images."""
     import torch
 
-    from cifake.training import Epoch, TrainingData, train
+    from cifake.batches import TrainingData
+    from cifake.training import Epoch, train
 
     torch.set_num_threads(1)
     rows = split_rows(pack, config.data).train[: _BATCHES * config.batch_size]

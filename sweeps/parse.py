@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from cifake.config import Settings
+from cifake.config import Config, Settings
 from cifake.errors import InputError, Mistake, suggest
 from cifake.models import catalogue
 from sweeps.spec import (
@@ -210,8 +210,13 @@ def value_problem(path: str, value: Any) -> str | None:
         return _explain(error.errors()[0])
     if path == "model" and value not in catalogue.model_names():
         return "unknown model; " + suggest(str(value), catalogue.model_names())
-    if path == "placement" and not catalogue.placement_exists(value):
-        return "unknown placement; " + suggest(str(value), catalogue.all_placement_names())
+    if path == "attention" and value not in catalogue.ATTENTION:
+        return "unknown attention module; " + suggest(str(value), catalogue.ATTENTION)
+    if path == "placement" and not catalogue.placement_written_right(value):
+        return (
+            "unknown placement; must be none, both, all, or sites as `sweeps list` names them, "
+            "joined by '+'"
+        )
     return None
 
 
@@ -290,13 +295,21 @@ def _check_combinations(file: SpecFile, spec: Spec, mistakes: list[Mistake]) -> 
         for nuisance in product(spec.nuisance):
             try:
                 values = {**spec.fixed, **suggested, **scientific, **nuisance}
-                make_config(spec.data, values, "")
+                config = make_config(spec.data, values, "")
             except ValidationError as error:
-                for details in error.errors():
-                    problem = _explain(details)
-                    if problem not in seen:
-                        seen.add(problem)
-                        mistakes.append(_combination_mistake(file, spec, values, problem))
+                problems = [line for d in error.errors() for line in _explain(d).split("\n")]
+            else:
+                problems = [*_length_problems(config, values[EPOCHS])]
+            for problem in problems:
+                if problem not in seen:
+                    seen.add(problem)
+                    mistakes.append(_combination_mistake(file, spec, values, problem))
+
+
+def _length_problems(config: Config, epochs: int) -> Iterator[str]:
+    horizon = config.schedule.horizon
+    if horizon is not None and epochs > horizon:
+        yield f"schedule.horizon: must be at least the {epochs} epochs asked for"
 
 
 def _combination_mistake(

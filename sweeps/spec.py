@@ -19,6 +19,7 @@ from cifake.tables import SCORES
 
 EPOCHS = "epochs"
 SEED = "seed"
+HORIZON = "schedule.horizon"
 
 _STRICT = Settings.model_config
 _FILLED_IN = {"data.train", "data.fingerprint"}
@@ -275,7 +276,7 @@ class Spec:
         self, fingerprint: str, values: dict[str, Any], scientific: list[str], nuisance: list[str]
     ) -> Variant:
         epochs = catalogue.epochs_allowed(str(values.get("model", "base")), values[EPOCHS])
-        config = make_config(self.data, values, fingerprint)
+        config = make_config(self.data, {**values, EPOCHS: epochs}, fingerprint)
         resolved = config.flat() | {"model": values.get("model", config.model)}
         label = {path: resolved[path] for path in scientific if path != EPOCHS}
         return Variant(label, {path: resolved[path] for path in nuisance}, config, epochs)
@@ -289,11 +290,15 @@ class Spec:
 def make_config(data: DataSettings, values: Mapping[str, Any], fingerprint: str) -> Config:
     """The configuration of some parameter values.
 
+    A schedule that needs a horizon and is given none spans the epochs asked for.
+
     Raises:
         ValidationError: values that do not go together.
     """
     base = {f"data.{name}": getattr(data, name) for name in DataSettings.model_fields}
     given = {path: value for path, value in values.items() if path != EPOCHS}
+    if values.get(HORIZON) is None:
+        given[HORIZON] = values[EPOCHS]
     return Config.model_validate(nest({**base, **given, "data.fingerprint": fingerprint}))
 
 

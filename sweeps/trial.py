@@ -126,7 +126,8 @@ class _Stack:
 
     def _train(self, records: Sequence[Record], report: Callable[[Report], None]) -> None:
         """Train some runs, as far as the next of those that are ahead of them."""
-        from cifake.training import TrainingData, train
+        from cifake.batches import TrainingData
+        from cifake.training import train
 
         start = records[0].epochs_done
         ahead = {r.epochs_done for r in self._trainable() if r.epochs_done > start}

@@ -9,30 +9,42 @@ import numpy as np
 import torch
 from torch import nn
 
-from cifake.config import AttentionOptions, Config
+from cifake.config import Config
 from cifake.models import catalogue
 from cifake.models.attention import MODULES
+from cifake.models.inputs import make_input
 
 _INIT_STREAM = 1
 
 
 def build(config: Config, seed: int) -> nn.Module:
-    """The network of a configuration, initialised from a seed, in float32 and channels_last.
+    """The network of a configuration, initialised from a seed, in float32.
 
-    Every module draws from a stream of its own, named by its path, so that two configurations that
-    share a layer share its initial weights at equal seeds: comparisons can be paired by seed.
+    It maps images of shape (n, 32, 32, 3), uint8, to logits of shape (n,). Every module draws from
+    a stream of its own, named by its path, so that two configurations that share a layer share its
+    initial weights at equal seeds: comparisons can be paired by seed.
     """
-    declared = catalogue.ARCHITECTURES[config.model]
-    sites = catalogue.placement_sites(config.model, config.placement)
-    options = config.attention_options or AttentionOptions()
     with torch.random.fork_rng(devices=[]):
-        attention = {
-            site: MODULES[config.attention](declared.sites[site], options) for site in sites
-        }
-        module, _, name = declared.module.partition(":")
-        model: nn.Module = getattr(importlib.import_module(module), name)(attention)
-        initialise(model, seed)
-    return model.to(memory_format=torch.channels_last)
+        model = _assemble(config)
+        initialise(model, seed if config.init_seed is None else config.init_seed)
+    if config.execution.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    return model
+
+
+def _assemble(config: Config) -> nn.Module:
+    declared = catalogue.ARCHITECTURES[config.model]
+    module, _, name = declared.module.partition(":")
+    network: type[nn.Module] = getattr(importlib.import_module(module), name)
+    if declared.fitted:
+        return network(config.model_options)
+    channels = catalogue.sites_of(config)
+    attention = {
+        site: MODULES[config.attention](channels[site], config.attention_options)
+        for site in catalogue.placement_sites(config, config.placement)
+    }
+    pixels = make_input(config.input, config.input_options, config.normalization)
+    return network(config.model_options, pixels, attention)
 
 
 def initialise(model: nn.Module, seed: int) -> None:
@@ -52,5 +64,10 @@ def initialise(model: nn.Module, seed: int) -> None:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Trainable parameters of a network."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    """What is fitted in a model: trainable parameters, or the split points and leaves of trees."""
+    size = getattr(model, "size", None)
+    return (
+        int(size)
+        if isinstance(size, int)
+        else sum(p.numel() for p in model.parameters() if p.requires_grad)
+    )

@@ -1,12 +1,23 @@
-"""What models and attention modules exist, declared without importing torch.
+"""What models, inputs and attention modules exist, declared without importing torch.
 
 `build.py` makes modules from these declarations; the configuration is validated against them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cifake.config import Config, ModelOptions
+
+Sites = dict[str, int]
+"""Where attention can be put, in the order of the forward pass, with the channels there."""
+
+SIDE = 32
+"""Height and width of an image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +30,23 @@ class Architecture:
     module: str
     """Import path of its class, `package.module:Class`."""
 
-    sites: Mapping[str, int]
-    """Where attention can be put, in the order of the forward pass, with the channels there."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """Its parameters, each with the value where none is given."""
+
+    sites: Callable[[Any], Sites] = lambda _: {}
+    """Its sites, for some `ModelOptions`."""
+
+    usual: str = "after_pool"
+    """How the sites begin that `both` and `all` stand for."""
+
+    problems: Callable[[Any], Iterator[str]] = lambda _: iter(())
+    """What is wrong with some `ModelOptions`, as `field: problem`."""
+
+    normalises: bool = False
+    """Whether it holds batch normalisation, which needs batches of at least two."""
+
+    fitted: bool = False
+    """Whether it is fitted at once, not by gradient descent; its one epoch is the fit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +66,133 @@ class Preset:
     """The longest training that the preset stands for; a longer request is cut to it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Module:
+    """An attention module or an input filter as the specification names it."""
+
+    description: str
+    """One sentence for `sweeps list` and the README."""
+
+    options: Mapping[str, object] = field(default_factory=dict)
+    """Its details, each with the value where none is given."""
+
+    normalises: bool = False
+    """Whether it holds batch normalisation, which needs batches of at least two."""
+
+
+BACKBONES: Mapping[str, Sites] = {
+    "resnet18": {"stem": 64, "stage1": 64, "stage2": 128, "stage3": 256, "stage4": 512},
+    "resnet34": {"stem": 64, "stage1": 64, "stage2": 128, "stage3": 256, "stage4": 512},
+    "resnet50": {"stem": 64, "stage1": 256, "stage2": 512, "stage3": 1024, "stage4": 2048},
+    "densenet121": {"stem": 64, "stage1": 256, "stage2": 512, "stage3": 1024, "stage4": 1024},
+    "mobilenet_v2": {"stem": 32, "stage1": 24, "stage2": 32, "stage3": 96, "stage4": 1280},
+    "efficientnet_b0": {"stem": 32, "stage1": 24, "stage2": 40, "stage3": 112, "stage4": 1280},
+    "convnext_tiny": {"stem": 96, "stage1": 96, "stage2": 192, "stage3": 384, "stage4": 768},
+}
+"""Networks of torchvision with the channels after their stem and each stage."""
+
+
+def _base_sites(options: ModelOptions) -> Sites:
+    del options
+    return {"after_conv1": 6, "after_pool1": 6, "after_conv2": 16, "after_pool2": 16}
+
+
+def _paper_sites(options: ModelOptions) -> Sites:
+    layers, filters = int(options.conv_layers or 0), int(options.filters or 0)
+    return {
+        f"after_{kind}{layer}": filters
+        for layer in range(1, layers + 1)
+        for kind in ("conv", "pool")
+    }
+
+
+def _convnet_sites(options: ModelOptions) -> Sites:
+    layers, filters = int(options.conv_layers or 0), int(options.filters or 0)
+    return {
+        f"after_{kind}{layer}": filters * 2 ** (layer - 1)
+        for layer in range(1, layers + 1)
+        for kind in ("conv", "pool")
+    }
+
+
+def _resnet_sites(options: ModelOptions) -> Sites:
+    blocks, width = (int(options.depth or 2) - 2) // 6, int(options.width or 0)
+    sites = {"after_stem": width}
+    for stage in range(3):
+        channels = width * 2**stage
+        numbers = range(stage * blocks + 1, (stage + 1) * blocks + 1)
+        sites |= {f"in_block{number}": channels for number in numbers}
+        sites[f"after_stage{stage + 1}"] = channels
+    return sites
+
+
+def _backbone_sites(options: ModelOptions) -> Sites:
+    channels = BACKBONES.get(str(options.backbone), {})
+    return {f"after_{stage}": count for stage, count in channels.items()}
+
+
+def _paper_problems(options: ModelOptions) -> Iterator[str]:
+    if int(options.conv_layers or 0) > 3:
+        yield "model_options.conv_layers: must be at most 3 for paper"
+
+
+def _resnet_problems(options: ModelOptions) -> Iterator[str]:
+    if int(options.depth or 0) % 6 != 2:
+        yield "model_options.depth: must be 6n + 2: 8, 14, 20, 26, 32, 44, 56, 110, …"
+
+
+def _backbone_problems(options: ModelOptions) -> Iterator[str]:
+    if options.backbone not in BACKBONES:
+        yield f"model_options.backbone: must be one of {', '.join(BACKBONES)}"
+
+
 ARCHITECTURES: dict[str, Architecture] = {
     "base": Architecture(
         description="the PyTorch CIFAR-10 tutorial's network with one output, 61,241 parameters",
         module="cifake.models.architectures:Base",
-        sites={"after_pool1": 6, "after_pool2": 16},
+        sites=_base_sites,
+    ),
+    "paper": Architecture(
+        description="the CIFAKE paper's family: 3×3 convolutions with pooling, then dense layers",
+        module="cifake.models.architectures:Paper",
+        options={"conv_layers": 2, "filters": 32, "dense_layers": 1, "neurons": 64},
+        sites=_paper_sites,
+        problems=_paper_problems,
+    ),
+    "convnet": Architecture(
+        description="3×3 convolutions with batch normalisation and pooling, channels doubling",
+        module="cifake.models.architectures:ConvNet",
+        options={"conv_layers": 3, "filters": 16},
+        sites=_convnet_sites,
+        normalises=True,
+    ),
+    "resnet": Architecture(
+        description="residual network of the CIFAR form, depth 6n + 2 (He et al. 2016)",
+        module="cifake.models.residual:ResNet",
+        options={"depth": 20, "width": 16},
+        sites=_resnet_sites,
+        usual="in_block",
+        problems=_resnet_problems,
+        normalises=True,
+    ),
+    "torchvision": Architecture(
+        description="a network of torchvision, untrained, with a stem for 32×32 images",
+        module="cifake.models.backbones:Backbone",
+        options={"backbone": "resnet18"},
+        sites=_backbone_sites,
+        usual="after_stage",
+        problems=_backbone_problems,
+        normalises=True,
+    ),
+    "linear": Architecture(
+        description="logistic regression on the pixels, 3,073 parameters",
+        module="cifake.models.architectures:Linear",
+    ),
+    "statistics": Architecture(
+        description="gradient boosting on 38 colour, high-pass and spectrum statistics",
+        module="cifake.models.boosting:Boosting",
+        options={"trees": 300, "leaves": 31, "shrinkage": 0.1},
+        fitted=True,
     ),
 }
 
@@ -61,13 +209,49 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 
-ATTENTION: dict[str, str] = {
-    "none": "no attention module",
-    "srm": "style-based recalibration (Lee, Kim, Nam 2019)",
+INPUTS: dict[str, Module] = {
+    "rgb": Module(description="the image as it is"),
+    "greyscale": Module(description="Rec. 601 luma in all three channels"),
+    "low_pass": Module(description="blurred with a Gaussian", options={"sigma": 1.0}),
+    "high_pass": Module(description="what that blur takes away", options={"sigma": 1.0}),
+    "steg_srm": Module(
+        description="residuals of the steganalysis rich model's filters, truncated",
+        options={"filters": 30},
+    ),
+    "steg_srm_learned": Module(
+        description="the same, with the filters trained from there", options={"filters": 30}
+    ),
 }
 
-ALL_SITES = "both"
-"""The placement at every site of an architecture that has two."""
+ATTENTION: dict[str, Module] = {
+    "none": Module(description="no attention module"),
+    "srm": Module(
+        description="style-based recalibration (Lee, Kim, Nam 2019)",
+        options={"init": "zero", "std": "unbiased", "eps": 1e-5, "pool": "both"},
+        normalises=True,
+    ),
+    "se": Module(
+        description="squeeze and excitation (Hu, Shen, Sun 2018)", options={"reduction": 4}
+    ),
+    "eca": Module(
+        description="efficient channel attention (Wang et al. 2020)",
+        options={"kernel_size": None},
+    ),
+    "cbam": Module(
+        description="channel and then spatial attention (Woo et al. 2018)",
+        options={"reduction": 4, "kernel_size": 7},
+    ),
+    "static_gate": Module(description="control: a learned constant gate per channel"),
+    "batchnorm": Module(description="control: batch normalisation", normalises=True),
+}
+
+TWO_SITES = "both"
+"""The placement at the usual sites of an architecture that has two of them."""
+
+ALL_SITES = "all"
+"""The placement at all usual sites of an architecture with any other number of them."""
+
+_SITE = re.compile(r"(after_(stem|conv\d+|pool\d+|stage\d+)|in_block\d+)")
 
 
 def model_names() -> tuple[str, ...]:
@@ -77,58 +261,69 @@ def model_names() -> tuple[str, ...]:
 
 def epochs_allowed(model: str, epochs: int) -> int:
     """The epochs that a model trains when asked for `epochs`."""
+    if model in ARCHITECTURES:
+        return 1 if ARCHITECTURES[model].fitted else epochs
     preset = PRESETS.get(model)
     if preset is None or preset.max_epochs is None:
         return epochs
     return min(epochs, preset.max_epochs)
 
 
-def placement_names(architecture: str) -> tuple[str, ...]:
-    """The placements of an architecture that have a name; `a+b` names any other subset."""
-    sites = tuple(ARCHITECTURES[architecture].sites)
-    return ("none", *sites, *((ALL_SITES,) if len(sites) == 2 else ()))
+def sites_of(config: Config) -> Sites:
+    """The sites of a configuration's architecture."""
+    return ARCHITECTURES[config.model].sites(config.model_options)
 
 
-def all_placement_names() -> tuple[str, ...]:
-    """The named placements of every architecture."""
-    names = (name for architecture in ARCHITECTURES for name in placement_names(architecture))
-    return tuple(dict.fromkeys(names))
+def placement_names(config: Config) -> tuple[str, ...]:
+    """The placements that have a name; sites joined by `+` name any other subset."""
+    sites = sites_of(config)
+    group = _group(config)
+    return ("none", *sites, *((group,) if group and group not in sites else ()))
 
 
-def placement_exists(placement: str) -> bool:
-    """Whether some architecture has a placement."""
-    for architecture in ARCHITECTURES:
-        try:
-            placement_sites(architecture, placement)
-        except ValueError:
-            continue
+def placement_written_right(placement: str) -> bool:
+    """Whether some architecture could have a placement."""
+    if placement in ("none", TWO_SITES, ALL_SITES):
         return True
-    return False
+    return all(_SITE.fullmatch(site) for site in placement.split("+"))
 
 
-def placement_sites(architecture: str, placement: str) -> tuple[str, ...]:
+def placement_sites(config: Config, placement: str) -> tuple[str, ...]:
     """The sites that a placement names, in the order of the forward pass.
 
     Raises:
         ValueError: a site is unknown or named twice.
     """
-    sites = tuple(ARCHITECTURES[architecture].sites)
+    sites = tuple(sites_of(config))
     if placement == "none":
         return ()
-    if placement == ALL_SITES and len(sites) == 2:
-        return sites
+    if placement in (TWO_SITES, ALL_SITES) and placement == _group(config):
+        return _usual(config)
     named = placement.split("+")
     if len(set(named)) != len(named) or not set(named) <= set(sites):
-        raise ValueError(
-            f"must be one of {', '.join(placement_names(architecture))}, or sites joined by '+'"
-        )
+        names = ", ".join(placement_names(config))
+        raise ValueError(f"must be one of {names}, or sites joined by '+'")
     return tuple(site for site in sites if site in named)
 
 
-def canonical_placement(architecture: str, placement: str) -> str:
+def canonical_placement(config: Config, placement: str) -> str:
     """The one name of a placement, so that `b+a`, `a+b` and `both` are the same setting."""
-    sites = placement_sites(architecture, placement)
+    sites = placement_sites(config, placement)
     if not sites:
         return "none"
-    everything = len(sites) == len(ARCHITECTURES[architecture].sites) == 2
-    return ALL_SITES if everything else "+".join(sites)
+    if sites == _usual(config) and len(sites) > 1:
+        return _group(config) or "none"
+    return "+".join(sites)
+
+
+def _usual(config: Config) -> tuple[str, ...]:
+    usual = ARCHITECTURES[config.model].usual
+    return tuple(site for site in sites_of(config) if site.startswith(usual))
+
+
+def _group(config: Config) -> str | None:
+    """The name of the usual sites together; null where there are none."""
+    usual = _usual(config)
+    if not usual:
+        return None
+    return TWO_SITES if len(usual) == 2 else ALL_SITES

@@ -1,0 +1,46 @@
+"""What every network has: an input filter, sites for attention, one logit an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from cifake.models.inputs import Pixels
+
+
+class Network(nn.Module):
+    """A network for 32×32 images whose output is the logit of REAL.
+
+    A subclass maps the input filter's result, of shape (n, pixels.channels, 32, 32), to logits in
+    `logits`, and passes its feature maps through `site` at the sites that `catalogue.py` declares.
+    """
+
+    def __init__(self, pixels: Pixels, attention: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.pixels = pixels
+        self.attention = nn.ModuleDict(dict(attention))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of shape (n,) for images of shape (n, 32, 32, 3), uint8."""
+        return self.logits(self.pixels(images)).squeeze(1)
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of shape (n, 1) for what the input filter made, (n, channels, 32, 32)."""
+        raise NotImplementedError
+
+    def site(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        """The feature map at a site, through the attention module that may stand there."""
+        return self.attention[name](x) if name in self.attention else x
+
+    def relu_and_pool(self, number: int, x: torch.Tensor) -> torch.Tensor:
+        """ReLU, the site after convolution `number`, 2×2 max pooling, the site after it."""
+        site = f"after_conv{number}"
+        if site in self.attention:
+            x = functional.max_pool2d(self.site(site, functional.relu(x)), 2)
+        else:
+            # ReLU and max pooling commute, and after pooling it has a quarter of the work.
+            x = functional.relu(functional.max_pool2d(x, 2))
+        return self.site(f"after_pool{number}", x)
