@@ -2,42 +2,61 @@
 
 from __future__ import annotations
 
-import itertools
+import shutil
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
+from cifake.batches import TrainingData, batch_bounds, epoch_order
 from cifake.config import Config, DataSettings
 from cifake.data.pack import Pack
 from cifake.data.subsets import split_rows
 from cifake.evaluation import predict
 from cifake.models.build import build
-from cifake.training import (
-    LOG_EVERY,
-    Divergence,
-    Epoch,
-    State,
-    Step,
-    TrainingData,
-    batch_bounds,
-    epoch_order,
-    normalise,
-    train,
-)
+from cifake.models.network import Network
+from cifake.training import Divergence, Epoch, State, Step, train
 
 CONFIGS = {
     "base": Config(),
     "srm": Config(attention="srm", placement="both"),
     "decay": Config.model_validate({"optimizer": {"lr": 0.01, "weight_decay": 0.01}}),
     "plain-sgd": Config.model_validate({"optimizer": {"lr": 0.01, "momentum": 0.0}}),
+    "nesterov": Config.model_validate({"optimizer": {"lr": 0.01, "nesterov": True}}),
+    "adam": Config.model_validate({"optimizer": {"name": "adam", "weight_decay": 0.1}}),
+    "adamw": Config.model_validate(
+        {"optimizer": {"name": "adamw", "beta1": 0.8, "eps": 1e-4, "weight_decay": 1.0}}
+    ),
+    "cosine": Config.model_validate(
+        {"optimizer": {"lr": 0.02}, "schedule": {"name": "cosine", "horizon": 5}}
+    ),
+    "one-cycle": Config.model_validate(
+        {"optimizer": {"lr": 0.02}, "schedule": {"name": "one_cycle", "horizon": 5}}
+    ),
+    "smoothing": Config.model_validate({"optimizer": {"lr": 0.02}, "label_smoothing": 0.2}),
+    "frozen": Config(shuffle="frozen_batches"),
 }
+"""Configurations that an independent loop can follow."""
+
+MORE = {
+    "muon": Config.model_validate({"optimizer": {"name": "muon", "weight_decay": 0.1}}),
+    "augmented": Config.model_validate({"augmentation": {"flip": True, "crop": 4}}),
+    "dataset": Config(normalization="dataset"),
+    "bf16": Config.model_validate({"execution": {"precision": "bf16"}}),
+    "fp16": Config.model_validate({"execution": {"precision": "fp16"}}),
+    "contiguous": Config.model_validate({"execution": {"channels_last": False}}),
+    "convnet": Config.model_validate({"model": "convnet", "model_options": {"filters": 4}}),
+    "learned-filters": Config.model_validate(
+        {"input": "steg_srm_learned", "input_options": {"filters": 3}}
+    ),
+    "statistics": Config.model_validate({"model": "statistics", "model_options": {"trees": 5}}),
+}
+ALL = CONFIGS | MORE
 
 
 def _with_lr(lr: float, momentum: float = 0.9) -> Config:
@@ -63,7 +82,7 @@ class Log:
         for member in epoch.members:
             self.states[member.seed, epoch.epoch] = member.state()
 
-    def curve(self, seed: int) -> list[tuple[float, float, float, list[Step]]]:
+    def curve(self, seed: int) -> list[tuple[float, float, float | None, list[Step]]]:
         return [
             (member.loss, member.accuracy, member.learning_rate, member.steps)
             for epoch in self.epochs
@@ -84,6 +103,11 @@ def _train(
     return log
 
 
+def _length(name: str, epochs: int) -> int:
+    """What is fitted at once has one epoch."""
+    return 1 if name == "statistics" else epochs
+
+
 def _same(one: State, other: State) -> bool:
     """Bit for bit, optimiser included."""
     if one.epoch != other.epoch:
@@ -97,10 +121,11 @@ def _same(one: State, other: State) -> bool:
 # The same numbers
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ALL)
 def test_same_seed_gives_the_same_weights_bit_for_bit(name: str, data: TrainingData) -> None:
-    logs = [_train(CONFIGS[name], [3], data) for _ in range(2)]
-    assert _same(logs[0].states[3, 2], logs[1].states[3, 2])
+    epochs = _length(name, 2)
+    logs = [_train(ALL[name], [3], data, epochs) for _ in range(2)]
+    assert _same(logs[0].states[3, epochs], logs[1].states[3, epochs])
     assert logs[0].curve(3) == logs[1].curve(3)
 
 
@@ -110,20 +135,20 @@ def test_other_seed_gives_other_weights(data: TrainingData) -> None:
     assert log.curve(0) != log.curve(1)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ALL)
 def test_seeds_trained_together_are_the_seeds_trained_alone(name: str, data: TrainingData) -> None:
-    config = CONFIGS[name]
-    together = _train(config, [4, 0, 9], data)
+    config, epochs = ALL[name], _length(name, 2)
+    together = _train(config, [4, 0, 9], data, epochs)
     for seed in (4, 0, 9):
-        alone = _train(config, [seed], data)
-        assert _same(alone.states[seed, 2], together.states[seed, 2])
+        alone = _train(config, [seed], data, epochs)
+        assert _same(alone.states[seed, epochs], together.states[seed, epochs])
         assert alone.curve(seed) == together.curve(seed)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [name for name in ALL if name != "statistics"])
 @pytest.mark.parametrize("done", [1, 2])
 def test_resumed_run_is_the_uninterrupted_run(name: str, done: int, data: TrainingData) -> None:
-    config = CONFIGS[name]
+    config = ALL[name]
     whole = _train(config, [0, 1], data, epochs=4)
     states = {seed: whole.states[seed, done] for seed in (0, 1)}
     resumed = _train(config, [0, 1], data, epochs=4, resume=states)
@@ -201,52 +226,161 @@ class PlainSgd:
             parameter.sub_(self.lr * now)
 
 
+def _reference(config: Config, model: nn.Module) -> torch.optim.Optimizer | PlainSgd:
+    """torch's plainest implementation of a configuration's update rule."""
+    update = config.optimizer
+    plain = {"lr": update.lr, "weight_decay": update.weight_decay, "foreach": False}
+    if update.name == "sgd":
+        momentum, nesterov = update.momentum or 0.0, bool(update.nesterov)
+        return torch.optim.SGD(model.parameters(), momentum=momentum, nesterov=nesterov, **plain)
+    rule = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[update.name]
+    betas = (update.beta1, update.beta2)
+    return rule(model.parameters(), betas=betas, eps=update.eps, fused=False, **plain)
+
+
+def _schedule(config: Config, optimizer: Any, steps: int) -> Any:
+    """torch's learning rate of a configuration."""
+    if config.schedule.name == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    if config.schedule.name == "one_cycle":
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, config.optimizer.lr, steps, cycle_momentum=False
+        )
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("handwritten", [True, False])
-def test_training_matches_an_independent_loop(
-    name: str, handwritten: bool, data: TrainingData
-) -> None:
+def test_training_matches_an_independent_loop(name: str, data: TrainingData) -> None:
     config, epochs = CONFIGS[name], 5
     ours = _train(config, [2], data, epochs=epochs)
 
     model = build(config, 2).to(memory_format=torch.contiguous_format)
+    assert isinstance(model, Network)
+    handwritten = config.optimizer.name == "sgd" and config.schedule.name == "constant"
+    handwritten = handwritten and not config.optimizer.nesterov
     update = config.optimizer
-    optimizer: PlainSgd | torch.optim.SGD
-    if handwritten:
-        optimizer = PlainSgd(model, update.lr, update.momentum, update.weight_decay)
-    else:
-        optimizer = torch.optim.SGD(
-            model.parameters(),
-            lr=update.lr,
-            momentum=update.momentum,
-            weight_decay=update.weight_decay,
-            fused=False,
-            foreach=False,
-        )
+    reference = (
+        PlainSgd(model, update.lr, update.momentum or 0.0, update.weight_decay)
+        if handwritten
+        else _reference(config, model)
+    )
+    bounds = batch_bounds(len(data.rows), 32)
+    schedule = None if handwritten else _schedule(config, reference, epochs * len(bounds))
     criterion = nn.BCEWithLogitsLoss()
-    steps = 0
     for epoch in range(1, epochs + 1):
-        order = epoch_order(data.rows, 2, epoch)
-        total, right = 0.0, 0
-        for rows in np.split(order, range(32, len(order), 32)):
+        order = epoch_order(data.rows, config, 2, epoch)
+        total, right, rate = 0.0, 0, update.lr
+        for start, stop in order.bounds:
+            rows = order.rows[start:stop]
             images = torch.tensor(data.pixels[rows].astype(np.float32) / 127.5 - 1)
-            x = images.permute(0, 3, 1, 2).contiguous()
             y = torch.tensor(data.labels[rows].astype(np.float32))
-            logits = model(x)
-            loss = criterion(logits, y)
+            logits = model.logits(images.permute(0, 3, 1, 2).contiguous()).squeeze(1)
+            smoothing = config.label_smoothing
+            loss = criterion(logits, torch.where(y == 1, 1 - smoothing / 2, smoothing / 2))
             model.zero_grad()
             loss.backward()
-            optimizer.step()
+            rate = update.lr if schedule is None else schedule.get_last_lr()[0]
+            reference.step()
+            if schedule is not None:
+                schedule.step()
             total += loss.item() * len(rows)
             right += int(((logits > 0) == (y == 1)).sum())
-            steps += 1
         (member,) = ours.epochs[epoch - 1].members
-        assert member.loss == pytest.approx(total / len(order), rel=1e-4)
-        assert member.accuracy == pytest.approx(right / len(order), abs=2 / len(order))
-        assert member.learning_rate == update.lr
-    assert steps >= 50
+        assert member.loss == pytest.approx(total / len(order.rows), rel=1e-4)
+        assert member.accuracy == pytest.approx(right / len(order.rows), abs=2 / len(order.rows))
+        assert member.learning_rate == pytest.approx(rate, rel=1e-6, abs=1e-12)
+    assert epochs * len(bounds) >= 50
     for key, value in model.state_dict().items():
         torch.testing.assert_close(ours.states[2, epochs].weights[key], value, rtol=1e-3, atol=1e-4)
+
+
+def test_attention_is_not_decayed(data: TrainingData) -> None:
+    """With nothing to learn, decay alone moves weights."""
+    settings_ = {
+        "attention": "srm",
+        "placement": "both",
+        "attention_options": {"init": "uniform"},
+        "optimizer": {"name": "adamw", "lr": 1e-3, "weight_decay": 10.0},
+    }
+    config = Config.model_validate(settings_)
+    start = build(config, 0).state_dict()
+    end = _train(config, [0], data, epochs=1).states[0, 1].weights
+    steps = len(batch_bounds(len(data.rows), 32))
+    for name in ("conv1.weight", "attention.after_pool1.cfc.weight"):
+        shrunk = (end[name].norm() / start[name].norm()).item()
+        decayed = (1 - 1e-2) ** steps
+        assert (abs(shrunk - decayed) < 0.1 * decayed) == name.startswith("conv")
+        assert (shrunk > 0.95) == name.startswith("attention")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_low_precision_learns_what_full_precision_learns(
+    precision: str, data: TrainingData
+) -> None:
+    losses = {}
+    for name in ("float32", precision):
+        config = Config.model_validate(
+            {"optimizer": {"lr": 0.02}, "execution": {"precision": name}}
+        )
+        log = _train(config, [0], data, epochs=3)
+        losses[name] = [epoch.members[0].loss for epoch in log.epochs]
+        weights = log.states[0, 3].weights
+        assert all(value.dtype == torch.float32 for value in weights.values())
+    assert losses[precision] != losses["float32"]
+    np.testing.assert_allclose(losses[precision], losses["float32"], rtol=0.02)
+
+
+def test_loss_scale_is_resumed(data: TrainingData) -> None:
+    log = _train(MORE["fp16"], [0], data)
+    scaler = {k: v.item() for k, v in log.states[0, 2].optimizer.items() if "scaler" in k}
+    assert scaler == {"/scaler/scale": 65536.0, "/scaler/_growth_tracker": 22.0}
+
+
+def test_compiled_network_learns_what_the_plain_one_learns(data: TrainingData) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile on a CPU needs a C++ compiler; install g++")
+    losses = []
+    for compiled in (False, True):
+        config = Config.model_validate({"model": "linear", "execution": {"compile": compiled}})
+        log = _train(config, [0], data, epochs=2)
+        losses.append([epoch.members[0].loss for epoch in log.epochs])
+        assert set(log.states[0, 2].weights) == set(build(config, 0).state_dict())
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+
+
+# Seeds split in two
+
+
+def test_shared_order_leaves_the_initial_weights_to_differ(data: TrainingData) -> None:
+    shared = Config.model_validate({"data_order": "shared", "init_seed": 0})
+    log = _train(shared, [1, 2], data)
+    assert _same(log.states[1, 2], log.states[2, 2])
+    shared = Config(data_order="shared")
+    log = _train(shared, [1, 2], data)
+    assert not _same(log.states[1, 2], log.states[2, 2])
+    assert _same(log.states[1, 2], _train(Config(data_seed=0), [1], data).states[1, 2])
+
+
+def test_split_seeds_are_the_seed_where_they_equal_it(data: TrainingData) -> None:
+    whole = _train(MORE["augmented"], [7], data).states[7, 2]
+    settings_ = MORE["augmented"].model_dump() | {"data_seed": 7, "init_seed": 7}
+    split = Config.model_validate(settings_)
+    assert _same(whole, _train(split, [3], data).states[3, 2])
+    for name in ("data_seed", "init_seed"):
+        half = Config.model_validate(MORE["augmented"].model_dump() | {name: 7})
+        assert not _same(whole, _train(half, [3], data).states[3, 2])
+
+
+def test_dropout_is_drawn_from_the_seed_and_survives_a_resume(data: TrainingData) -> None:
+    """efficientnet_b0 drops units of its head and whole blocks while it trains."""
+    config = Config.model_validate(
+        {"model": "torchvision", "model_options": {"backbone": "efficientnet_b0"}}
+    )
+    few = TrainingData(data.pixels, data.labels, data.rows[::10])
+    whole = _train(config, [0], few, epochs=2)
+    torch.manual_seed(1234)
+    resumed = _train(config, [0], few, epochs=2, resume={0: whole.states[0, 1]})
+    assert _same(whole.states[0, 2], resumed.states[0, 2])
 
 
 def test_network_learns_the_demo_set(demo: Pack) -> None:
@@ -266,25 +400,7 @@ def test_network_learns_the_demo_set(demo: Pack) -> None:
     assert max(accuracy) > 0.7
 
 
-def test_normalised_pixels_lie_between_minus_one_and_one() -> None:
-    pixels = torch.arange(256, dtype=torch.uint8).repeat(12).reshape(1, 32, 32, 3)
-    x = normalise(pixels)
-    assert x.shape == (1, 3, 32, 32)
-    assert x.min() == -1
-    assert x.max() == pytest.approx(1, abs=1e-6)
-    expected = (pixels.double() / 255 - 0.5) / 0.5  # torchvision's ToTensor and Normalize
-    torch.testing.assert_close(x.double(), expected.permute(0, 3, 1, 2), rtol=0, atol=1e-6)
-
-
-# Order
-
-
-def test_every_image_is_seen_once_an_epoch(data: TrainingData) -> None:
-    for epoch in (1, 2):
-        order = epoch_order(data.rows, 0, epoch)
-        bounds = batch_bounds(len(order), 32)
-        seen = np.concatenate([order[start:stop] for start, stop in bounds])
-        np.testing.assert_array_equal(np.sort(seen), data.rows)
+# Images
 
 
 def test_every_image_moves_the_weights(demo: Pack) -> None:
@@ -319,40 +435,6 @@ def test_only_the_rows_asked_for_are_trained_on(demo: Pack, data: TrainingData) 
     )
 
 
-@settings(deadline=None)
-@given(
-    count=st.integers(0, 200),
-    seed=st.integers(0, 2**32),
-    epoch=st.integers(1, 1000),
-)
-def test_order_is_a_permutation_and_a_function_of_seed_and_epoch(
-    count: int, seed: int, epoch: int
-) -> None:
-    rows = np.arange(count, dtype=np.int64) * 3 + 1
-    order = epoch_order(rows, seed, epoch)
-    np.testing.assert_array_equal(np.sort(order), rows)
-    np.testing.assert_array_equal(order, epoch_order(rows, seed, epoch))
-
-
-def test_order_differs_by_seed_and_epoch() -> None:
-    rows = np.arange(100, dtype=np.int64)
-    orders = {tuple(epoch_order(rows, seed, epoch)) for seed in range(5) for epoch in range(1, 6)}
-    assert len(orders) == 25
-
-
-@settings(deadline=None)
-@given(images=st.integers(2, 3000), batch_size=st.integers(1, 600))
-def test_batches_partition_the_images_and_none_holds_one(images: int, batch_size: int) -> None:
-    bounds = batch_bounds(images, batch_size)
-    assert bounds[0][0] == 0
-    assert bounds[-1][1] == images
-    assert all(stop == start for (_, stop), (start, _) in itertools.pairwise(bounds))
-    sizes = [stop - start for start, stop in bounds]
-    assert min(sizes) >= min(2, batch_size)
-    assert all(size == batch_size for size in sizes[:-1])
-    assert sizes[-1] <= batch_size + 1
-
-
 @pytest.mark.parametrize("count", [33, 65])
 def test_last_single_image_is_trained_on_with_normalisation(count: int, demo: Pack) -> None:
     rows = demo.rows("train")[::60][:count]
@@ -369,7 +451,7 @@ def test_difficulty_curve_has_a_step_every_fifty_batches(demo: Pack) -> None:
     data = TrainingData(demo.pixels, demo.labels, rows)
     log = _train(Config(batch_size=4), [0], data)
     first, second = (epoch.members[0] for epoch in log.epochs)
-    assert LOG_EVERY == 50
+    assert Config().log_every == 50
     assert [(step.batch, step.images_seen) for step in first.steps] == [
         (50, 200),
         (100, 400),
@@ -381,6 +463,15 @@ def test_difficulty_curve_has_a_step_every_fifty_batches(demo: Pack) -> None:
     assert (losses * weights).sum() / 487 == pytest.approx(first.loss)
     assert (accuracies * weights).sum() / 487 == pytest.approx(first.accuracy)
     assert second.steps == []
+
+
+def test_step_of_the_curve_is_as_long_as_asked(data: TrainingData) -> None:
+    curves = {every: _train(Config(log_every=every), [0], data, 1) for every in (1, 4, 50)}
+    members = {every: log.epochs[0].members[0] for every, log in curves.items()}
+    assert {every: len(member.steps) for every, member in members.items()} == {1: 11, 4: 3, 50: 1}
+    assert _same(curves[1].states[0, 1], curves[50].states[0, 1])
+    fine = [step.loss for step in members[1].steps]
+    assert members[4].steps[0].loss == pytest.approx(np.mean(fine[:4]))
 
 
 def test_first_step_of_the_curve_is_near_chance(data: TrainingData) -> None:
@@ -402,13 +493,13 @@ def _first_infinite_batch(config: Config, seed: int, data: TrainingData) -> int 
     model = build(config, seed)
     update = config.optimizer
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=update.lr, momentum=update.momentum, fused=True
+        model.parameters(), lr=update.lr, momentum=update.momentum or 0.0, fused=True
     )
-    order = epoch_order(data.rows, seed, 1)
-    for number, (start, stop) in enumerate(batch_bounds(len(order), config.batch_size), 1):
-        rows = order[start:stop]
+    order = epoch_order(data.rows, config, seed, 1)
+    for number, (start, stop) in enumerate(order.bounds, 1):
+        rows = order.rows[start:stop]
         y = torch.from_numpy(data.labels[rows]).float()
-        logits = model(normalise(torch.from_numpy(data.pixels[rows])))
+        logits = model(torch.from_numpy(data.pixels[rows]))
         loss = functional.binary_cross_entropy_with_logits(logits, y)
         if not torch.isfinite(loss):
             return number
