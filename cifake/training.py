@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -15,10 +15,14 @@ from torch.nn import functional
 
 from cifake.batches import Block, Images, TrainingData
 from cifake.config import Config
+from cifake.evaluation import predict, scores
 from cifake.models import catalogue
 from cifake.models.build import build
 from cifake.models.network import Network
 from cifake.updates import Tensors, Updater, learning_rate
+
+if TYPE_CHECKING:
+    from cifake.models.boosting import Boosting
 
 _NOISE_STREAM = 5
 
@@ -221,18 +225,19 @@ class _Fitted:
         self.config = config
         self.seed = seed
         self.data = images.data
-        self.model = build(config, seed)
+        self.model = cast("Boosting", build(config, seed))
 
     def train_epoch(self, epoch: int) -> MemberEpoch | Divergence:
         seed = self.seed if self.config.init_seed is None else self.config.init_seed
-        loss, accuracy = self.model.fit(  # type: ignore[operator]
-            self.data.pixels, self.data.labels, self.data.rows, seed
-        )
+        self.model.fit(self.data.pixels, self.data.labels, self.data.rows, seed)
+        labels = self.data.labels[self.data.rows]
+        probabilities = predict(self.model, self.data.pixels, self.data.rows)
+        found = scores(probabilities, labels)
         weights = {name: value.clone() for name, value in self.model.state_dict().items()}
         return MemberEpoch(
             seed=self.seed,
-            loss=loss,
-            accuracy=accuracy,
+            loss=float(found["loss"] or 0.0),
+            accuracy=float(found["accuracy"] or 0.0),
             learning_rate=None,
             model=self.model,
             state=lambda: State(epoch, weights, {}),

@@ -15,16 +15,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 from torch import nn
 
+from cifake.config import ModelOptions
 from cifake.models.handcrafted import STATISTICS, statistics
-
-TREES = 800
-"""Boosting rounds, one tree each."""
-
-LEARNING_RATE = 0.05
-"""Factor on every tree's correction."""
-
-LEAVES = 63
-"""Largest number of leaves of a tree."""
 
 FEATURES_PER_SPLIT = 0.25
 """Share of the statistics drawn at random for each split.
@@ -69,9 +61,10 @@ class Boosting(nn.Module):
     depth: torch.Tensor
     """Splits on the longest path; shape (), int64."""
 
-    def __init__(self, *, trees: int = TREES, leaves: int = LEAVES) -> None:
+    def __init__(self, options: ModelOptions) -> None:
         super().__init__()
-        nodes = 2 * leaves - 1
+        self.options = options
+        trees, nodes = int(options.trees or 0), 2 * int(options.leaves or 0) - 1
         itself = torch.arange(nodes, dtype=torch.int32).repeat(trees, 1)
         self.register_buffer("feature", torch.zeros(trees, nodes, dtype=torch.int32))
         self.register_buffer("threshold", torch.zeros(trees, nodes))
@@ -87,6 +80,42 @@ class Boosting(nn.Module):
         trees, nodes = self.left.shape
         splits = int((self.left != torch.arange(nodes, device=self.left.device)).sum())
         return 2 * splits + trees  # a binary tree has one leaf more than splits
+
+    def fit(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        labels: npt.NDArray[np.int8],
+        rows: npt.NDArray[np.int64],
+        seed: int,
+    ) -> None:
+        """Grow the ensemble on one thread. Equal arguments give equal bits.
+
+        Args:
+            pixels: shape (n, 32, 32, 3), uint8; may be mapped from a file.
+            labels: shape (n,), int8: 0 FAKE, 1 REAL.
+            rows: shape (m,), int64, the rows of both that are fitted to.
+            seed: of the statistics drawn for each split.
+
+        Raises:
+            ValueError: the rows do not hold both labels.
+            RuntimeError: the installed scikit-learn keeps its trees in another form.
+        """
+        target = labels[rows]
+        if set(np.unique(target).tolist()) != {0, 1}:
+            raise ValueError("boosting needs images of both labels, 0 FAKE and 1 REAL")
+        grower = HistGradientBoostingClassifier(
+            learning_rate=self.options.shrinkage,
+            max_iter=self.options.trees,
+            max_leaf_nodes=self.options.leaves,
+            max_features=FEATURES_PER_SPLIT,
+            l2_regularization=L2_PENALTY,
+            early_stopping=False,
+            random_state=seed % 2**32,
+        )
+        # Trials share a node: one that takes every core slows the others; one thread is repeatable.
+        with threadpool_limits(1):
+            grower.fit(statistics_of(pixels, rows), target)
+        copy_trees(grower, self)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits of shape (n,), float32, for images of shape (n, 32, 32, 3), uint8."""
@@ -109,49 +138,6 @@ class Boosting(nn.Module):
         return total
 
 
-def fit(
-    pixels: npt.NDArray[np.uint8],
-    labels: npt.NDArray[np.int8],
-    rows: npt.NDArray[np.int64],
-    *,
-    seed: int,
-    trees: int = TREES,
-    learning_rate: float = LEARNING_RATE,
-    leaves: int = LEAVES,
-) -> Boosting:
-    """Grow an ensemble on one thread. Equal arguments give equal bits.
-
-    Args:
-        pixels: shape (n, 32, 32, 3), uint8; may be mapped from a file.
-        labels: shape (n,), int8: 0 FAKE, 1 REAL.
-        rows: shape (m,), int64, the rows of both that are fitted to.
-        seed: of the statistics drawn for each split.
-        trees: boosting rounds.
-        learning_rate: factor on every tree's correction.
-        leaves: largest number of leaves of a tree, at least 2.
-
-    Raises:
-        ValueError: the rows do not hold both labels.
-        RuntimeError: the installed scikit-learn keeps its trees in another form.
-    """
-    target = labels[rows]
-    if set(np.unique(target).tolist()) != {0, 1}:
-        raise ValueError("boosting needs images of both labels, 0 FAKE and 1 REAL")
-    grower = HistGradientBoostingClassifier(
-        learning_rate=learning_rate,
-        max_iter=trees,
-        max_leaf_nodes=leaves,
-        max_features=FEATURES_PER_SPLIT,
-        l2_regularization=L2_PENALTY,
-        early_stopping=False,
-        random_state=seed,
-    )
-    # Trials share a node: one that takes every core slows all others, and one thread is repeatable.
-    with threadpool_limits(1):
-        grower.fit(statistics_of(pixels, rows), target)
-    return from_scikit_learn(grower, trees=trees, leaves=leaves)
-
-
 def statistics_of(
     pixels: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
@@ -163,8 +149,8 @@ def statistics_of(
     return out
 
 
-def from_scikit_learn(grower: Any, *, trees: int, leaves: int) -> Boosting:
-    """The fitted trees of a binary `HistGradientBoostingClassifier`, copied.
+def copy_trees(grower: Any, model: Boosting) -> None:
+    """Copy the trees of a fitted binary `HistGradientBoostingClassifier` into a model.
 
     The one place that reads scikit-learn's private attributes, which have no public counterpart:
     `_baseline_prediction`, shape (1, 1), and `_predictors`, for each round a list of one object
@@ -174,20 +160,19 @@ def from_scikit_learn(grower: Any, *, trees: int, leaves: int) -> Boosting:
     Raises:
         RuntimeError: they are not of that form.
     """
-    model = Boosting(trees=trees, leaves=leaves)
+    trees, nodes_at_most = model.left.shape
     try:
         (baseline,) = np.asarray(grower._baseline_prediction, np.float64).ravel()  # noqa: SLF001
         grown = [only.nodes for (only,) in grower._predictors]  # noqa: SLF001
         columns = [{name: nodes[name] for name in _NODE_FIELDS} for nodes in grown]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise _unreadable(str(error)) from error
-    if len(grown) != trees or any(len(nodes) > model.left.shape[1] for nodes in grown):
+    if len(grown) != trees or any(len(nodes) > nodes_at_most for nodes in grown):
         raise _unreadable("trees are more, fewer or larger than asked for")
     model.baseline.fill_(float(baseline))
     for index, tree in enumerate(columns):
         _copy_tree(model, index, tree)
     model.depth.fill_(max(int(tree["depth"].max()) for tree in columns))
-    return model
 
 
 def _pick(table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

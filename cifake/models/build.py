@@ -64,10 +64,8 @@ def initialise(model: nn.Module, seed: int) -> None:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """What is fitted in a model: trainable parameters, or the split points and leaves of trees."""
+    """What is fitted in a model: trainable parameters, or the thresholds and leaves of trees."""
     size = getattr(model, "size", None)
-    return (
-        int(size)
-        if isinstance(size, int)
-        else sum(p.numel() for p in model.parameters() if p.requires_grad)
-    )
+    if isinstance(size, int):
+        return size
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

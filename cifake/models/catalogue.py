@@ -191,7 +191,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "statistics": Architecture(
         description="gradient boosting on 38 colour, high-pass and spectrum statistics",
         module="cifake.models.boosting:Boosting",
-        options={"trees": 300, "leaves": 31, "shrinkage": 0.1},
+        options={"trees": 800, "leaves": 63, "shrinkage": 0.05},
         fitted=True,
     ),
 }

@@ -16,13 +16,13 @@ from PIL import Image
 from scipy.signal import convolve2d
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from cifake.config import ModelOptions
 from cifake.data.pack import Pack
 from cifake.models.boosting import (
     FEATURES_PER_SPLIT,
     L2_PENALTY,
     Boosting,
-    fit,
-    from_scikit_learn,
+    copy_trees,
     statistics_of,
 )
 from cifake.models.handcrafted import COLOUR, HIGH_PASS, SPECTRUM, STATISTICS, statistics
@@ -126,9 +126,20 @@ def grown(features: npt.NDArray[np.float32], labels: npt.NDArray[np.int8], seed:
     return grower.fit(features, labels)
 
 
+def small() -> Boosting:
+    return Boosting(ModelOptions(shrinkage=0.2, **SMALL))
+
+
 def small_fit(pack: Pack, seed: int) -> Boosting:
-    rows = pack.rows("train")[::3]
-    return fit(pack.pixels, pack.labels, rows, seed=seed, learning_rate=0.2, **SMALL)
+    model = small()
+    model.fit(pack.pixels, pack.labels, pack.rows("train")[::3], seed)
+    return model
+
+
+def copied(grower: object) -> Boosting:
+    model = small()
+    copy_trees(grower, model)
+    return model
 
 
 def same(one: Boosting, other: Boosting) -> bool:
@@ -205,14 +216,14 @@ def test_extreme_images_have_finite_statistics() -> None:
 def test_no_images_have_no_statistics() -> None:
     empty = torch.empty(0, 32, 32, 3, dtype=torch.uint8)
     assert statistics(empty).shape == (0, 38)
-    assert Boosting(**SMALL)(empty).shape == (0,)
+    assert small()(empty).shape == (0,)
 
 
 def test_decisions_are_those_of_scikit_learn(photographs: Photographs) -> None:
     pixels, labels = photographs
     features = statistics_of(pixels, np.arange(len(pixels)))
     grower = grown(features, labels, seed=5)
-    model = from_scikit_learn(grower, **SMALL)
+    model = copied(grower)
     expected = grower.decision_function(features)
     assert np.array_equal(model.decide(torch.from_numpy(features)).numpy(), expected)
     logits = model(torch.from_numpy(pixels))
@@ -234,7 +245,7 @@ def test_a_statistic_at_a_threshold_goes_where_scikit_learn_sends_it(demo: Pack)
     ties = np.concatenate([nearest, ties])
     images = np.random.default_rng(0).choice(features, len(ties))
     images[np.arange(len(ties)), np.tile(nodes["feature_idx"], 3)] = ties
-    model = from_scikit_learn(grower, **SMALL)
+    model = copied(grower)
     decided = model.decide(torch.from_numpy(images)).numpy()
     assert np.array_equal(decided, grower.decision_function(images))
 
@@ -242,7 +253,7 @@ def test_a_statistic_at_a_threshold_goes_where_scikit_learn_sends_it(demo: Pack)
 def test_fit_grows_the_trees_of_scikit_learn(demo: Pack) -> None:
     rows = demo.rows("train")[::3]
     grower = grown(statistics_of(demo.pixels, rows), demo.labels[rows], seed=3)
-    assert same(small_fit(demo, seed=3), from_scikit_learn(grower, **SMALL))
+    assert same(small_fit(demo, seed=3), copied(grower))
 
 
 def test_equal_seeds_give_equal_bits_and_other_seeds_other_trees(demo: Pack) -> None:
@@ -254,7 +265,7 @@ def test_equal_seeds_give_equal_bits_and_other_seeds_other_trees(demo: Pack) -> 
 def test_fitted_trees_load_into_a_new_module_from_safetensors(demo: Pack) -> None:
     model = small_fit(demo, seed=0)
     stored = safetensors.torch.save(model.state_dict())
-    loaded = Boosting(**SMALL)
+    loaded = small()
     loaded.load_state_dict(safetensors.torch.load(stored), strict=True)
     pixels = torch.from_numpy(demo.pixels[demo.rows("test")])
     assert torch.equal(loaded(pixels), model(pixels))
@@ -271,7 +282,7 @@ def test_size_counts_the_thresholds_and_leaf_values_of_scikit_learn(demo: Pack) 
     rows = demo.rows("train")[::3]
     grower = grown(statistics_of(demo.pixels, rows), demo.labels[rows], seed=3)
     nodes = sum(len(tree.nodes) for (tree,) in grower._predictors)
-    model = from_scikit_learn(grower, **SMALL)
+    model = copied(grower)
     assert model.size == nodes
     assert list(model.parameters()) == []
 
@@ -279,7 +290,8 @@ def test_size_counts_the_thresholds_and_leaf_values_of_scikit_learn(demo: Pack) 
 def test_too_few_images_to_split_give_the_base_rate(demo: Pack) -> None:
     train = demo.rows("train")
     fakes, reals = train[demo.labels[train] == 0], train[demo.labels[train] == 1]
-    model = fit(demo.pixels, demo.labels, np.concatenate([fakes[:5], reals[:15]]), seed=0, **SMALL)
+    model = small()
+    model.fit(demo.pixels, demo.labels, np.concatenate([fakes[:5], reals[:15]]), 0)
     real = torch.sigmoid(model(torch.from_numpy(demo.pixels[:4].copy())))
     assert real.tolist() == pytest.approx([0.75] * 4)
     assert model.size == SMALL["trees"]
@@ -288,7 +300,7 @@ def test_too_few_images_to_split_give_the_base_rate(demo: Pack) -> None:
 def test_images_of_one_label_are_refused(demo: Pack) -> None:
     fakes = np.flatnonzero(demo.labels == 0)
     with pytest.raises(ValueError, match="both labels"):
-        fit(demo.pixels, demo.labels, fakes, seed=0, **SMALL)
+        small().fit(demo.pixels, demo.labels, fakes, 0)
 
 
 def test_trees_in_another_form_are_refused_with_the_release_named() -> None:
@@ -299,4 +311,4 @@ def test_trees_in_another_form_are_refused_with_the_release_named() -> None:
         SimpleNamespace(_baseline_prediction=[[0.0]], _predictors=[]),
     ):
         with pytest.raises(RuntimeError, match=r"scikit-learn \d.*form unknown"):
-            from_scikit_learn(unknown, trees=1, leaves=2)
+            copy_trees(unknown, Boosting(ModelOptions(trees=1, leaves=2)))

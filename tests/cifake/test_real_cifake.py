@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from cifake.config import Config, DataSettings
+from cifake.batches import TrainingData
+from cifake.config import Config, DataSettings, ModelOptions
 from cifake.data.locate import find_source, open_dataset, parse_sources
 from cifake.data.pack import Pack
 from cifake.data.subsets import split_rows
 from cifake.evaluation import predict, scores
-from cifake.models.boosting import fit
-from cifake.training import Epoch, TrainingData, train
+from cifake.models.boosting import Boosting
+from cifake.training import Epoch, train
 
 CLASSES = (
     "airplane",
@@ -88,9 +89,8 @@ def test_subset_has_every_class_and_label_evenly(subset: Pack) -> None:
 def test_boosting_learns_real_images(subset: Pack) -> None:
     """A hundred trees on 1,600 images tell 400 others better than colour alone could."""
     train_rows, rows = subset.rows("train"), subset.rows("test")
-    model = fit(
-        subset.pixels, subset.labels, train_rows, seed=0, trees=100, learning_rate=0.1, leaves=15
-    )
+    model = Boosting(ModelOptions(trees=100, shrinkage=0.1, leaves=15))
+    model.fit(subset.pixels, subset.labels, train_rows, 0)
     called = model(torch.from_numpy(subset.pixels[rows])) >= 0
     assert float((called.numpy() == subset.labels[rows]).mean()) > 0.8
 

@@ -30,7 +30,7 @@ CONFIGS = {
     "nesterov": Config.model_validate({"optimizer": {"lr": 0.01, "nesterov": True}}),
     "adam": Config.model_validate({"optimizer": {"name": "adam", "weight_decay": 0.1}}),
     "adamw": Config.model_validate(
-        {"optimizer": {"name": "adamw", "beta1": 0.8, "eps": 1e-4, "weight_decay": 1.0}}
+        {"optimizer": {"name": "adamw", "beta1": 0.8, "eps": 1e-3, "weight_decay": 1.0}}
     ),
     "cosine": Config.model_validate(
         {"optimizer": {"lr": 0.02}, "schedule": {"name": "cosine", "horizon": 5}}
