@@ -33,6 +33,9 @@ OTHER_VALUES: dict[str, object] = {
     "data.validation": 4999,
     "data.validation_seed": 1,
     "data.train_images": 1000,
+    "data.images_per_class": 100,
+    "data.leave_out": "cat",
+    "data.only": "cat",
 }
 """A value of every setting that is not its default."""
 
