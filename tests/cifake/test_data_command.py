@@ -41,6 +41,7 @@ def test_pack_says_where_it_is() -> None:
     assert {path.name for path in folder.iterdir()} == {
         "pixels.npy",
         "images.parquet",
+        "unreadable.parquet",
         "pack.json",
     }
 

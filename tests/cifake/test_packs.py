@@ -257,7 +257,9 @@ def test_equal_content_from_two_sources_is_one_pack(
     assert len(list((cache / "packs").iterdir())) == 1
 
 
-@pytest.mark.parametrize("name", ["pixels.npy", "images.parquet", "pack.json"])
+@pytest.mark.parametrize(
+    "name", ["pixels.npy", "images.parquet", "unreadable.parquet", "pack.json"]
+)
 @pytest.mark.parametrize("damage", ["missing", "empty", "half", "one byte short"])
 def test_damaged_pack_is_refused_with_its_folder(
     name: str, damage: str, copy_pack: CopyPack
@@ -359,6 +361,7 @@ def test_concurrent_processes_write_one_whole_pack(cifake_folder: Path, tmp_path
         "images.parquet",
         "pack.json",
         "pixels.npy",
+        "unreadable.parquet",
     ]
 
 
