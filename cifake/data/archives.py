@@ -86,6 +86,11 @@ def iter_files(path: Path, wanted: Wanted = _every) -> Iterator[tuple[str, bytes
     Raises:
         InputError: an unreadable, truncated or damaged archive, or a file beyond the size limit.
     """
+    for name, content in _files(path, wanted):
+        yield _text(name), content
+
+
+def _files(path: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     if path.is_dir():
         yield from _folder(path, wanted)
     elif not is_archive(path):
@@ -95,6 +100,11 @@ def iter_files(path: Path, wanted: Wanted = _every) -> Iterator[tuple[str, bytes
         yield from _zip(path, wanted)
     else:
         yield from _tar(path, wanted)
+
+
+def _text(name: str) -> str:
+    """Bytes of a name that are no UTF-8, which Python keeps as surrogates, are replaced."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def walk(root: Path) -> Iterator[Path]:

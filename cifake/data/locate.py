@@ -211,10 +211,10 @@ def _source_key(source: Path | None) -> str:
         state.update(Path(demo.__file__).read_bytes())
         return state.hexdigest()[:16]
     source = source.resolve()
-    state.update(str(source).encode())
+    state.update(os.fsencode(source))
     for path in walk(source) if source.is_dir() else [source]:
         status = path.stat() if path.exists() else path.lstat()
-        state.update(f"{path}|{status.st_size}|{status.st_mtime_ns}".encode())
+        state.update(os.fsencode(path) + f"|{status.st_size}|{status.st_mtime_ns}".encode())
     return state.hexdigest()[:16]
 
 

@@ -77,7 +77,8 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+# The one written in Python: the other makes room for whatever memo index a file names.
+class _Unpickler(pickle._Unpickler):  # noqa: SLF001
     def __init__(self, content: bytes, where: Path, file: str) -> None:
         super().__init__(io.BytesIO(content), encoding="bytes")
         self._where = where
