@@ -32,7 +32,7 @@ MAX_PIXELS = 100_000_000
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _CHUNK = 512
-_CHUNK_BYTES = 16 * 2**20
+_CHUNK_BYTES = 4 * 2**20
 _CHUNKS_WORTH_A_POOL = 16
 
 

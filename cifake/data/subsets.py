@@ -48,29 +48,19 @@ def split_rows(pack: Pack, settings: DataSettings, where: str = "spec") -> Split
 
 def _restricted(pack: Pack, rows: Rows, settings: DataSettings, where: str) -> Rows:
     """The rows of the content classes that are trained on."""
-    asked = [("leave_out", settings.leave_out), ("only", settings.only)]
-    given = [(name, word) for name, word in asked if word is not None]
-    if not given:
+    kind = "leave_out" if settings.only is None else "only"
+    name = getattr(settings, kind)
+    if name is None:
         return rows
     words = np.asarray(pack.words("content_class", rows), object)
     valid = {word for word in words if word is not None}
-    mistakes = [
-        Mistake(
-            where=where,
-            field=f"data.{name}",
-            value=word,
-            problem=f"no content class of the training images; {_listed(valid)}",
-        )
-        for name, word in given
-        if word not in valid
-    ]
-    if mistakes:
-        raise InputError(mistakes)
-    kept: Rows = rows[words == settings.only if settings.only else words != settings.leave_out]
-    one_label = len(np.unique(pack.labels[kept])) < len(np.unique(pack.labels[rows]))
-    if one_label:
-        ((name, word),) = given
-        refuse(where, "leaves training images of one label only", field=f"data.{name}", value=word)
+    if name not in valid:
+        problem = f"no content class of the training images; {_listed(valid)}"
+        refuse(where, problem, field=f"data.{kind}", value=name)
+    kept: Rows = rows[(words == name) == (kind == "only")]
+    if len(np.unique(pack.labels[kept])) < len(np.unique(pack.labels[rows])):
+        problem = "leaves training images of one label only; both are needed"
+        refuse(where, problem, field=f"data.{kind}", value=name)
     return kept
 
 
@@ -105,7 +95,7 @@ def _check_classes(pack: Pack, rows: Rows, left: Rows, wanted: int, where: str) 
             where=where,
             field="data.images_per_class",
             value=wanted,
-            problem=f"{names[label]} {word or 'images'} has {sizes[label, word]:,} "
+            problem=f"{names[label]} {word or 'of no class'} has {sizes[label, word]:,} "
             "left after validation; ask for at most that many",
         )
         for label, word in sorted(set(_keys(pack, rows)))
