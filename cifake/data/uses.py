@@ -30,7 +30,7 @@ def check_uses(train: Pack, evaluated: Sequence[Pack], where: str) -> None:
         mistakes.append(_mistake(where, "data.train", train, problem))
     for pack in evaluated:
         if not len(pack.rows("test")):
-            problem = "holds no test images, so it cannot be evaluated"
+            problem = "holds no test images; evaluate sets that do, or none with []"
             mistakes.append(_mistake(where, "data.evaluate", pack, problem))
     if mistakes:
         raise InputError(mistakes)
