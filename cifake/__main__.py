@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -12,11 +13,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cifake.data.catalogue import DATASETS
+from cifake.data.catalogue import DATASETS, dataset, look_up
+from cifake.data.names import grammar
 from cifake.data.pack import Pack
-from cifake.data.raw import LABELS
+from cifake.data.raw import LABELS, SPLITS
 from cifake.data.watch import open_watched
-from cifake.errors import refuse, run_command, suggest
+from cifake.errors import refuse, run_command
 
 app = typer.Typer(
     help="Data sets of photographs and generated images.",
@@ -27,14 +29,17 @@ app = typer.Typer(
 data = typer.Typer(help="List, pack and describe data sets.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
+_FIRST_NAMED = 10
+
 NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="A data set, as `cifake data list` names it.")
+    str,
+    typer.Argument(metavar="NAME", help="A data set or a variant, as `cifake data list` names it."),
 ]
 SourceArgument = Annotated[
     Path | None,
     typer.Argument(
         metavar="PATH",
-        help="A folder, archive or parquet files. Default: found in $CIFAKE_DATA.",
+        help="A folder, archive or parquet files of the set. Default: found in $CIFAKE_DATA.",
     ),
 ]
 
@@ -46,11 +51,17 @@ def _group() -> None:
 
 @data.command("list")
 def list_datasets() -> None:
-    """List the data sets."""
+    """List the data sets, and the steps that make a variant of one."""
+    console = Console()
     table = Table("name", "what", "licence")
-    for name, dataset in DATASETS.items():
-        table.add_row(name, dataset.description, dataset.licence)
-    Console().print(table)
+    for name, known in DATASETS.items():
+        table.add_row(name, known.description, known.licence)
+    console.print(table)
+    steps = Table("step", "what")
+    for form, text in grammar():
+        steps.add_row(form, text)
+    console.print("variants: NAME@STEP, or NAME@STEP,STEP in order, as in cifake@jpeg=50,blur=1")
+    console.print(steps)
 
 
 @data.command()
@@ -82,15 +93,35 @@ def info(
         )
     console = Console()
     console.print(table)
-    same = "as published" if facts["published"] else "not the published set"
+    _print_unreadable(console, facts["unreadable"])
+    same = _PUBLISHED[facts["published"]]
     console.print(f"fingerprint {facts['fingerprint']}, {same}", highlight=False)
     console.print(f"pack {facts['pack']}", highlight=False, soft_wrap=True)
+
+
+_PUBLISHED = {
+    True: "as published",
+    False: "not the published set",
+    None: "of a set that nobody published",
+}
+
+
+def _print_unreadable(console: Console, unreadable: dict[str, Any]) -> None:
+    if not unreadable["files"]:
+        return
+    table = Table("split", "label", "could not be read")
+    for row in unreadable["splits"]:
+        table.add_row(row["split"], row["label"], f"{row['files']:,}")
+    console.print(table)
+    for row in unreadable["first"]:
+        text = f"{row['file']}: {row['problem']}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def describe(opened: Pack) -> dict[str, Any]:
     """What `cifake data info` says of a pack."""
     splits = []
-    for split in ("train", "test"):
+    for split in SPLITS:
         rows = opened.rows(split)
         for label, number in sorted(LABELS.items()):
             chosen = rows[opened.labels[rows] == number]
@@ -106,26 +137,41 @@ def describe(opened: Pack) -> dict[str, Any]:
                     "duplicates": int(np.sum(opened.duplicates(chosen))),
                 }
             )
+    published = dataset(opened.info.dataset).published
     return {
         "dataset": opened.info.dataset,
         "fingerprint": opened.info.fingerprint,
-        "published": opened.info.fingerprint == DATASETS[opened.info.dataset].published,
+        "published": None if published is None else opened.info.fingerprint == published,
         "images": opened.info.images,
         "source": opened.info.source,
         "pack": str(opened.folder),
         "splits": splits,
+        "unreadable": _unreadable(opened),
     }
 
 
+def _unreadable(opened: Pack) -> dict[str, Any]:
+    """How many files of each split and label were left out, and the first of them."""
+    rows = opened.unreadable_files.to_pylist()
+    counts = Counter((row["split"], row["label"]) for row in rows)
+    splits = [
+        {"split": split, "label": label, "files": counts[split, number]}
+        for split in SPLITS
+        for label, number in sorted(LABELS.items())
+        if counts[split, number]
+    ]
+    first = [{"file": row["file"], "problem": row["problem"]} for row in rows[:_FIRST_NAMED]]
+    return {"files": len(rows), "splits": splits, "first": first}
+
+
 def _open(name: str, path: Path | None) -> Pack:
-    if name not in DATASETS:
-        refuse("data set", f"unknown; {suggest(name, DATASETS)}", value=name)
+    known = look_up("data set", name)
     if path is not None and not path.exists():
         refuse(path, "no such file or folder")
-    if path is not None and DATASETS[name].embedded:
-        refuse(path, f"{name} is made by this package; leave the path out")
-    sources = {} if path is None else {name: path}
-    return open_watched(name, sources, Console(stderr=True))
+    if path is not None and dataset(known).embedded:
+        refuse(path, f"{known.source} is made by this package; leave the path out")
+    sources = {} if path is None else {known.source: path}
+    return open_watched(str(known), sources, Console(stderr=True))
 
 
 def main() -> NoReturn:

@@ -243,14 +243,34 @@ class DataSettings(Settings):
     """Training images set aside for validation, stratified by label and content class."""
 
     validation_seed: int = Field(0, ge=0)
-    """Seed of the draw that sets them aside."""
+    """Seed of the draws of validation and training images."""
 
     train_images: int | None = Field(None, ge=2)
     """Images trained on, stratified likewise; null means all that are left."""
 
+    images_per_class: int | None = Field(None, ge=1)
+    """Images trained on of every label and content class, instead of a total."""
+
+    leave_out: str | None = None
+    """Content class that is left out of training and validation; the test split keeps it."""
+
+    only: str | None = None
+    """The one content class that is trained and validated on; the test split keeps all."""
+
+    @model_validator(mode="after")
+    def _check_subset(self) -> Self:
+        if self.train_images is not None and self.images_per_class is not None:
+            raise ValueError(
+                "data.images_per_class: train_images is given too; keep one of the two"
+            )
+        if self.leave_out is not None and self.only is not None:
+            raise ValueError("data.leave_out: only is given too, which leaves out all others")
+        return self
+
     @model_validator(mode="after")
     def _drop_seed_of_no_draw(self) -> Self:
-        if self.validation == 0 and self.train_images is None:
+        drawn = (self.validation or None, self.train_images, self.images_per_class)
+        if not any(drawn):
             object.__setattr__(self, "validation_seed", 0)
         return self
 

@@ -277,6 +277,9 @@ _TABLES = (
         (
             *_key("run_id", "epoch", "dataset", "split"),
             _required("n", pa.int64(), "images", "Images evaluated."),
+            _required(
+                "n_unreadable", pa.int64(), "images", "Images of the split that could not be read."
+            ),
             _required("threshold", pa.float64(), "", "REAL is a probability of at least this."),
             *_COUNTS,
             *_scores(),
@@ -344,13 +347,24 @@ _TABLES = (
         ("image_id",),
         (
             _required("image_id", pa.int32(), "", "Row of its pixels."),
-            _required("split", WORD, "", "As published: train or test."),
+            _required("split", WORD, "", "As published: train, validation or test."),
             _required("label", pa.int8(), "", "0 FAKE, 1 REAL."),
             Column("content_class", WORD, "", "What it shows."),
             Column("coarse_class", WORD, "", "Group of the content class."),
             Column("generator", WORD, "", "What made a fake."),
             Column("file_name", STRING, "", "File name in the source."),
             Column("duplicate_of", pa.int32(), "", "First image with the same pixels."),
+        ),
+    ),
+    Table(
+        "unreadable",
+        "one file of a source of which no pixels could be read",
+        ("file",),
+        (
+            _required("file", STRING, "", "Name inside the source."),
+            _required("split", WORD, "", "As published: train, validation or test."),
+            _required("label", pa.int8(), "", "0 FAKE, 1 REAL."),
+            _required("problem", STRING, "", "Why it could not be read."),
         ),
     ),
     Table(
@@ -418,7 +432,7 @@ def documentation() -> str:
         (
             f"Schema version {SCHEMA_VERSION}. A missing value is null, never 0. A store holds the "
             "tables of a run at `runs/<run_id>/<table>.parquet`, and those of a sweep at "
-            "`sweeps/<name>/<table>.parquet`; `images` lies in a pack."
+            "`sweeps/<name>/<table>.parquet`; `images` and `unreadable` lie in a pack."
         ),
     ]
     for table in _TABLES:

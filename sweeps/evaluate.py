@@ -32,6 +32,11 @@ class Images:
         """Shape (n,), 0 FAKE, 1 REAL."""
         return self.pack.labels[self.rows]
 
+    @property
+    def n_unreadable(self) -> int:
+        """Images of the split that could not be read. Validation is drawn from those that were."""
+        return 0 if self.split == "validation" else self.pack.unreadable(self.split)
+
     def probabilities(self, model: nn.Module) -> npt.NDArray[np.float32]:
         """Probabilities of REAL, shape (n,), float32."""
         from cifake.evaluation import predict
@@ -66,7 +71,9 @@ def evaluation_tables(
         )
     ]
     made: dict[tables.RunTable, pa.Table] = {
-        "evaluations": tables.TABLES["evaluations"].from_rows([keys | row]),
+        "evaluations": tables.TABLES["evaluations"].from_rows(
+            [keys | row | {"n_unreadable": images.n_unreadable}]
+        ),
         "thresholds": tables.TABLES["thresholds"].from_columns(
             {**keys, "threshold": np.asarray(tables.THRESHOLDS), **at._asdict(), **curve}
         ),

@@ -12,8 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from cifake.config import Config, DataSettings, Settings, leaves, nest
-from cifake.data.catalogue import DATASETS
-from cifake.errors import suggest
+from cifake.data.catalogue import dataset, parse
 from cifake.models import catalogue
 from cifake.tables import SCORES
 
@@ -45,11 +44,10 @@ class SpecData(DataSettings):
     @field_validator("train")
     @classmethod
     def _check_train(cls, name: str) -> str:
-        if name not in DATASETS:
-            raise ValueError(f"unknown data set; {suggest(name, DATASETS)}")
-        if not DATASETS[name].trains:
+        known = parse(name)
+        if not dataset(known).trains:
             raise ValueError("can only be evaluated; train on one that holds both labels")
-        return name
+        return str(known)
 
     @field_validator("fingerprint")
     @classmethod
@@ -61,12 +59,19 @@ class SpecData(DataSettings):
     @field_validator("evaluate")
     @classmethod
     def _check_evaluate(cls, names: list[str] | None) -> list[str] | None:
-        for name in names or []:
-            if name not in DATASETS:
-                raise ValueError(f"unknown data set {name!r}; {suggest(name, DATASETS)}")
-        if len(set(names or [])) != len(names or []):
-            raise ValueError("names a data set twice; remove one")
-        return names
+        if names is None:
+            return None
+        known, problems = [], []
+        for name in names:
+            try:
+                known.append(str(parse(name)))
+            except ValueError as error:
+                problems.append(f"{name!r}: {error}")
+        if len(set(known)) != len(known):
+            problems.append("names a data set twice; remove one")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return known
 
 
 class Resources(Settings):

@@ -14,6 +14,7 @@ from rich.console import Console
 from cifake.data.locate import parse_sources
 from cifake.data.pack import Pack
 from cifake.data.subsets import split_rows
+from cifake.data.uses import check_uses
 from cifake.data.watch import open_watched
 from sweeps import overrides, specfile
 from sweeps.parse import parse
@@ -84,6 +85,7 @@ def open_sweep(spec: Spec, data: Sequence[str], console: Console) -> Sweep:
     sources = parse_sources(data, spec.data.train)
     packs = {name: open_watched(name, sources, console) for name in spec.datasets}
     sweep = Sweep(spec, packs)
+    check_uses(sweep.train_pack, [packs[name] for name in spec.evaluate], spec.source)
     for cell in sweep.cells():
         split_rows(sweep.train_pack, cell.variant.config.data, spec.source)
     return sweep

@@ -48,28 +48,63 @@ class _WholeHeader(tarfile.TarInfo):
             raise tarfile.ReadError(str(error)) from None
 
 
+Wanted = Callable[[str], bool]
+"""Whether the file of a relative name is to be read."""
+
+
+def _every(name: str) -> bool:
+    del name
+    return True
+
+
+def usual_names(stem: str) -> tuple[str, ...]:
+    """The names under which a folder of this name, or an archive of it, is looked for."""
+    return (stem, *(stem + suffix for suffix in (*reversed(TAR_SUFFIXES), ".zip")))
+
+
 def is_archive(path: Path) -> bool:
     """Whether the name is one of an archive that can be read."""
     return path.name.lower().endswith((".zip", *TAR_SUFFIXES))
 
 
-def iter_files(path: Path) -> Iterator[tuple[str, bytes]]:
+def archive_stem(path: Path) -> str | None:
+    """The name of an archive without its ending; null where it is none."""
+    lower = path.name.lower()
+    endings = [suffix for suffix in (".zip", *TAR_SUFFIXES) if lower.endswith(suffix)]
+    return path.name[: -max(map(len, endings))] if endings else None
+
+
+def iter_files(path: Path, wanted: Wanted = _every) -> Iterator[tuple[str, bytes]]:
     """Yield `(relative name with '/', content)` of every regular file, in a fixed order.
 
     Hidden files are left out: archives made on other systems carry some.
 
+    Args:
+        path: a folder or archive.
+        wanted: other files are passed over, whatever their size.
+
     Raises:
         InputError: an unreadable, truncated or damaged archive, or a file beyond the size limit.
     """
+    for name, content in _files(path, wanted):
+        yield _text(name), content
+
+
+def _files(path: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     if path.is_dir():
-        yield from _folder(path)
+        yield from _folder(path, wanted)
     elif not is_archive(path):
         kinds = ", ".join((".zip", *TAR_SUFFIXES, ".parquet"))
         refuse(path, f"must be a folder or end in one of {kinds}")
     elif path.name.lower().endswith(".zip"):
-        yield from _zip(path)
+        yield from _zip(path, wanted)
     else:
-        yield from _tar(path)
+        yield from _tar(path, wanted)
+
+
+def _text(name: str) -> str:
+    """Bytes of a name that are no UTF-8, which Python keeps as surrogates, are replaced."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def walk(root: Path) -> Iterator[Path]:
@@ -88,9 +123,11 @@ def walk(root: Path) -> Iterator[Path]:
                 yield file
 
 
-def _folder(root: Path) -> Iterator[tuple[str, bytes]]:
+def _folder(root: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     for file in walk(root):
         relative = file.relative_to(root).as_posix()
+        if not wanted(relative):
+            continue
         try:
             status = file.stat()
             if stat.S_ISREG(status.st_mode):
@@ -101,12 +138,12 @@ def _folder(root: Path) -> Iterator[tuple[str, bytes]]:
             refuse(root, problem, field=relative)
 
 
-def _zip(path: Path) -> Iterator[tuple[str, bytes]]:
+def _zip(path: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
                 _check_inside(path, info.filename)
-                if info.is_dir() or _hidden(info.filename):
+                if info.is_dir() or _hidden(info.filename) or not wanted(info.filename):
                     continue
                 if stat.S_ISLNK(info.external_attr >> 16):
                     _refuse_link(path, info.filename)
@@ -116,7 +153,7 @@ def _zip(path: Path) -> Iterator[tuple[str, bytes]]:
         refuse(path, f"damaged, truncated or encrypted zip archive ({error}); fetch it again")
 
 
-def _tar(path: Path) -> Iterator[tuple[str, bytes]]:
+def _tar(path: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     found = 0
     try:
         with (
@@ -129,13 +166,14 @@ def _tar(path: Path) -> Iterator[tuple[str, bytes]]:
                     continue
                 if member.issym() or member.islnk():
                     _refuse_link(path, member.name)
-                if not member.isreg():
+                name = member.name.removeprefix("./")
+                if not member.isreg() or not wanted(name):
                     continue
                 _check_size(path, member.name, member.size)
                 stream = archive.extractfile(member)
                 if stream is None:
                     continue
-                yield member.name.removeprefix("./"), stream.read()
+                yield name, stream.read()
                 found += 1
             while plain.read(2**20):
                 pass  # to the end, where the check sums are

@@ -1,6 +1,6 @@
 """Encoded images to 32×32 RGB pixels, on every core.
 
-Worker processes import this module alone, so it must stay free of torch.
+Worker processes import this module and `fit` alone, so both must stay free of torch.
 """
 
 from __future__ import annotations
@@ -8,20 +8,31 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import joblib
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+
+from cifake.data.fit import fit
 
 SIDE = 32
 PIXELS_SHAPE = (SIDE, SIDE, 3)
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "WEBP", "GIF", "TIFF")
 """What is decoded; Pillow's other readers start programs or are seldom looked after."""
 
+MAX_PIXELS = 100_000_000
+"""An image that claims more is refused before its pixels are decoded."""
+
+# What Pillow finds odd in a file that it can read is no news; what it cannot read is said here.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 _CHUNK = 512
+_CHUNK_BYTES = 4 * 2**20
 _CHUNKS_WORTH_A_POOL = 16
 
 
@@ -48,16 +59,24 @@ class Decoded:
     """Why an image could not be used, or null."""
 
 
-def decode(blobs: list[bytes]) -> Decoded:
-    """Decode a chunk in this process."""
+def decode(blobs: list[bytes], resample: str | None = None) -> Decoded:
+    """Decode a chunk in this process.
+
+    Args:
+        blobs: encoded images.
+        resample: filter by which images of any size become 32×32; null wants that size exactly.
+    """
     pixels = np.zeros((len(blobs), *PIXELS_SHAPE), np.uint8)
-    problems = [_decode_one(blob, pixels[i]) for i, blob in enumerate(blobs)]
+    problems = [_decode_one(blob, pixels[i], resample) for i, blob in enumerate(blobs)]
     digests = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels]
     return Decoded(pixels, digests, problems)
 
 
 def decode_all(
-    blobs: Iterable[bytes], advance: Advance = unwatched, workers: int | None = None
+    blobs: Iterable[bytes],
+    advance: Advance = unwatched,
+    workers: int | None = None,
+    resample: str | None = None,
 ) -> Iterator[Decoded]:
     """Decode chunks in worker processes and yield them in order.
 
@@ -66,6 +85,7 @@ def decode_all(
         advance: called with the number of images decoded since the last call.
         workers: processes; by default one a core. One decodes in this process, and so is a set
             too small to be worth the start of others.
+        resample: as `decode` takes it.
     """
     chunks = _chunks(iter(blobs))
     first = list(itertools.islice(chunks, _CHUNKS_WORTH_A_POOL))
@@ -73,24 +93,47 @@ def decode_all(
     if len(first) < _CHUNKS_WORTH_A_POOL:
         workers = 1
     pool = joblib.Parallel(workers, return_as="generator", pre_dispatch="4*n_jobs")
-    for decoded in pool(joblib.delayed(decode)(chunk) for chunk in itertools.chain(first, chunks)):
+    whole = itertools.chain(first, chunks)
+    for decoded in pool(joblib.delayed(decode)(chunk, resample) for chunk in whole):
         advance(len(decoded.problems))
         yield decoded
 
 
 def _chunks(blobs: Iterator[bytes]) -> Iterator[list[bytes]]:
-    while chunk := list(itertools.islice(blobs, _CHUNK)):
+    """Lists bounded in number and, since photographs can be large, in bytes."""
+    chunk: list[bytes] = []
+    size = 0
+    for blob in blobs:
+        chunk.append(blob)
+        size += len(blob)
+        if len(chunk) == _CHUNK or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
         yield chunk
 
 
-def _decode_one(blob: bytes, target: npt.NDArray[np.uint8]) -> str | None:
+def _decode_one(blob: bytes, target: npt.NDArray[np.uint8], resample: str | None) -> str | None:
     try:
         with Image.open(io.BytesIO(blob), formats=FORMATS) as image:
-            if image.size != (SIDE, SIDE):
+            if image.width * image.height > MAX_PIXELS:
+                size = f"{image.width}×{image.height}"
+                return f"claims a size of {size} pixels; at most {MAX_PIXELS:,} are decoded"
+            if resample is not None:
+                target[:] = np.asarray(fit(image, SIDE, resample))
+            elif image.size == (SIDE, SIDE):
+                target[:] = np.asarray(image.convert("RGB"))
+            else:
                 return f"is {image.width}×{image.height} pixels, must be {SIDE}×{SIDE}"
-            target[:] = np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
-        return f"cannot be read as an image ({type(error).__name__})"
     except Image.DecompressionBombError:
-        return "claims a size beyond any that is decoded"
+        return f"claims a size of more than the {MAX_PIXELS:,} pixels that are decoded"
+    except Exception as error:  # noqa: BLE001 - decoders raise whatever broken data lead them to
+        reason = type(error).__name__ if resample is None else f"{type(error).__name__}: {error}"
+        return f"cannot be read as an image ({_one_line(reason)})"
     return None
+
+
+def _one_line(text: str, limit: int = 160) -> str:
+    """Without line breaks and addresses of objects, so that equal files get equal words."""
+    plain = " ".join(re.sub(r"<[^>]* object at 0x[0-9a-f]+>", "it", text).split())
+    return plain if len(plain) <= limit else plain[: limit - 1] + "…"

@@ -11,15 +11,17 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cifake.data import demo
 from cifake.data import pack as packs
-from cifake.data.archives import walk
-from cifake.data.catalogue import DATASETS
+from cifake.data.archives import archive_stem, walk
+from cifake.data.catalogue import DATASETS, dataset, look_up, parse
 from cifake.data.decode import Advance, unwatched
-from cifake.errors import refuse, suggest
+from cifake.data.names import Name
+from cifake.data.variants import derive
+from cifake.errors import refuse
 
 DATA_VARIABLE = "CIFAKE_DATA"
 CACHE_VARIABLE = "CIFAKE_CACHE"
@@ -36,27 +38,41 @@ def cache_folder() -> Path:
 def parse_sources(options: Sequence[str], default: str) -> dict[str, Path]:
     """Read `--data` options: `NAME=PATH`, or a bare path that holds the default set.
 
-    A bare path may also be a folder of data sets, as `$CIFAKE_DATA` may.
+    A bare path may also be a folder of data sets, as `$CIFAKE_DATA` may. A variant is made from its
+    set, so the default may be one, and the source of the set is what is given.
 
     Raises:
         InputError: an unknown name, a path that does not exist, or a set named twice.
     """
+    usual = look_up("data", default).source
     sources: dict[str, Path] = {}
     for option in options:
-        name, separator, text = option.partition("=")
-        if not separator or name not in DATASETS:
-            if separator and not Path(option).exists() and "/" not in name:
-                refuse("--data", suggest(name, DATASETS), field=name)
-            name, text = default, option
+        name, text = _named(option)
         path = Path(text).expanduser()
         if not path.exists():
             refuse("--data", "no such file or folder", value=text)
-        found = _inside(path) if name == default and not separator else {}
-        for key, value in (found or {name: path}).items():
+        found = _inside(path) if name is None else {}
+        for key, value in (found or {name or usual: path}).items():
             if key in sources:
                 refuse("--data", f"{key} is given twice", value=text)
             sources[key] = value
     return sources
+
+
+def _named(option: str) -> tuple[str | None, str]:
+    """An option as name and path; without a name where the whole of it is a path."""
+    name, separator, text = option.partition("=")
+    if not separator:
+        return None, option
+    family = name.partition("/")[0]
+    is_path = Path(option).exists() or ("/" in name and family not in DATASETS)
+    if is_path and name not in DATASETS:
+        return None, option
+    if "@" in name:
+        source = name.partition("@")[0]
+        problem = f"a variant is made from its set; give {source}=PATH"
+        refuse("--data", problem, value=option)
+    return look_up("--data", name).source, text
 
 
 def find_source(name: str, sources: Mapping[str, Path]) -> Path | None:
@@ -65,21 +81,25 @@ def find_source(name: str, sources: Mapping[str, Path]) -> Path | None:
     Raises:
         InputError: an unknown data set, or one that is nowhere.
     """
-    if name not in DATASETS:
-        refuse("data", suggest(name, DATASETS), value=name)
-    if DATASETS[name].embedded:
+    return _find(look_up("data", name), sources)
+
+
+def _find(name: Name, sources: Mapping[str, Path]) -> Path | None:
+    wanted = dataset(name)
+    if wanted.embedded:
         return None
-    if name in sources:
-        return sources[name]
+    if name.source in sources:
+        return sources[name.source]
     if folder := os.environ.get(DATA_VARIABLE):
-        found = _inside(Path(folder).expanduser())
-        if name in found:
-            return found[name]
-    expected = ", ".join(DATASETS[name].file_names)
+        for file_name in wanted.file_names:
+            path = Path(folder).expanduser() / file_name
+            if path.exists():
+                return path
+    expected = ", ".join(wanted.file_names)
     return refuse(
         f"data set {name}",
-        f"where is it? give --data {name}=PATH, or set {DATA_VARIABLE} to a folder that holds "
-        f"one of {expected}",
+        f"where is it? give --data {name.source}=PATH, or set {DATA_VARIABLE} to a folder that "
+        f"holds one of {expected}",
     )
 
 
@@ -91,39 +111,89 @@ def open_dataset(
 ) -> packs.Pack:
     """Open the pack of a data set, packing its source first if that was never done.
 
+    A variant is made from the pack of its set, likewise once.
+
     Raises:
-        InputError: the source is nowhere, damaged, or holds unusable images.
+        InputError: an unknown name, or the source is nowhere, damaged, or holds unusable images.
     """
-    source = find_source(name, sources or {})
-    dataset = DATASETS[name]
+    wanted = look_up("data", name)
+    pack = _open_set(wanted, sources or {}, advance, workers)
+    return _open_variant(wanted, pack, advance, workers) if wanted.steps else pack
+
+
+def _open_set(
+    name: Name, sources: Mapping[str, Path], advance: Advance, workers: int | None
+) -> packs.Pack:
+    source = _find(name, sources)
+    wanted = dataset(name)
+
+    def write(folder: Path) -> packs.Pack:
+        return packs.write_pack(
+            folder,
+            name.packed,
+            "embedded" if source is None else str(source),
+            wanted.read(source or Path()),
+            trains=wanted.trains and not wanted.any_size,
+            advance=advance,
+            workers=workers,
+            resample=name.resample if wanted.any_size else None,
+        )
+
+    return _once(f"{packs.file_stem(name.packed)}-{_source_key(source)}", write)
+
+
+def _open_variant(
+    name: Name, original: packs.Pack, advance: Advance, workers: int | None
+) -> packs.Pack:
+    key = hashlib.sha256(original.folder.name.encode()).hexdigest()[:16]
+    return _once(
+        f"{packs.file_stem(str(name))}-{key}",
+        lambda folder: derive(folder, original, name, advance, workers),
+    )
+
+
+def _once(key: str, write: Callable[[Path], packs.Pack]) -> packs.Pack:
+    """Open the pack that a key became before, else write it and remember."""
     folder = cache_folder()
-    memo = folder / "sources" / f"{name}-{_source_key(source)}.json"
+    memo = folder / "sources" / f"{key}.json"
     known = _remembered(memo, folder)
     if known is not None:
         return packs.open_pack(known)
-    pack = packs.write_pack(
-        folder / "packs",
-        name,
-        "embedded" if source is None else str(source),
-        dataset.read(source or Path()),
-        trains=dataset.trains,
-        advance=advance,
-        workers=workers,
-    )
+    pack = write(folder / "packs")
     _write_aside(memo, json.dumps({"pack": pack.folder.name}))
     return pack
 
 
 def _inside(folder: Path) -> dict[str, Path]:
-    """The data sets that a folder holds under their usual names."""
+    """The data sets that a folder holds under their usual names.
+
+    Where it holds any, it is a shelf, and whatever else lies on it may be a folder set by its name.
+    """
     if not folder.is_dir():
         return {}
-    return {
+    found = {
         name: folder / file_name
-        for name, dataset in DATASETS.items()
-        for file_name in reversed(dataset.file_names)
+        for name, known in DATASETS.items()
+        for file_name in reversed(known.file_names)
         if (folder / file_name).exists()
     }
+    return found | _folder_sets(folder) if found else {}
+
+
+def _folder_sets(shelf: Path) -> dict[str, Path]:
+    taken = {file_name for known in DATASETS.values() for file_name in known.file_names}
+    found: dict[str, Path] = {}
+    for path in sorted(shelf.iterdir()):
+        stem = path.name if path.is_dir() else archive_stem(path)
+        if path.name in taken or stem is None or stem in DATASETS:
+            continue
+        try:
+            name = parse(f"folders/{stem}")
+        except ValueError:
+            continue  # not a word that a name could hold
+        if name.word == stem:
+            found.setdefault(name.source, path)
+    return found
 
 
 def _remembered(memo: Path, folder: Path) -> Path | None:
@@ -141,10 +211,10 @@ def _source_key(source: Path | None) -> str:
         state.update(Path(demo.__file__).read_bytes())
         return state.hexdigest()[:16]
     source = source.resolve()
-    state.update(str(source).encode())
+    state.update(os.fsencode(source))
     for path in walk(source) if source.is_dir() else [source]:
         status = path.stat() if path.exists() else path.lstat()
-        state.update(f"{path}|{status.st_size}|{status.st_mtime_ns}".encode())
+        state.update(os.fsencode(path) + f"|{status.st_size}|{status.st_mtime_ns}".encode())
     return state.hexdigest()[:16]
 
 

@@ -1,8 +1,9 @@
 """The packed form of a data set: one uint8 array, one table of what is known of each image.
 
-A pack is a folder of three files: `pixels.npy` of shape (n, 32, 32, 3), `images.parquet`, and
-`pack.json` with the fingerprint. Images are in canonical order, by split, label, classes and
-pixels, so that a folder, an archive and parquet files of the same content give the same pack.
+A pack is a folder of four files: `pixels.npy` of shape (n, 32, 32, 3), `images.parquet`,
+`unreadable.parquet` and `pack.json` with the fingerprint. Images are in canonical order, by split,
+label, classes and pixels, so that a folder, an archive and parquet files of the same content give
+the same pack.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -25,7 +26,10 @@ from cifake.data import decode
 from cifake.data.raw import LABELS, SPLITS, RawImage
 from cifake.errors import InputError, Mistake, refuse
 
-FORMAT = 1
+FORMAT = 2
+"""Raised when the files of a pack change; part of its folder's name, so that a pack of another
+release is neither read nor in the way."""
+
 _NAMED_PROBLEMS = 10
 
 
@@ -52,6 +56,9 @@ class Pack:
     images: pa.Table
     """Table `images`, one row an image."""
 
+    unreadable_files: pa.Table = field(default_factory=tables.TABLES["unreadable"].empty)
+    """Table `unreadable`, one row a file that was left out."""
+
     def __reduce__(self) -> tuple[Callable[[Path], Pack], tuple[Path]]:
         """A pack travels to other processes as its folder: the pixels are never copied."""
         return open_pack, (self.folder,)
@@ -74,6 +81,11 @@ class Pack:
         column = self.images["duplicate_of"].combine_chunks()
         valid = np.asarray(column.is_valid(), np.bool_)
         return np.asarray(valid[rows], np.bool_)
+
+    def unreadable(self, split: str) -> int:
+        """Images of a published split that could not be read."""
+        splits: list[str] = self.unreadable_files["split"].to_pylist()
+        return splits.count(split)
 
     def _words(self, column: str) -> npt.NDArray[np.object_]:
         return self._word_columns[column]
@@ -103,11 +115,12 @@ def open_pack(folder: Path) -> Pack:
         info = PackInfo(**content)
         pixels = np.load(folder / "pixels.npy", mmap_mode="r")
         images = tables.decode("images", (folder / "images.parquet").read_bytes())
+        left_out = tables.decode("unreadable", (folder / "unreadable.parquet").read_bytes())
     except (OSError, EOFError, ValueError, TypeError, AttributeError) as error:
         refuse(folder, f"not a whole pack ({error}); delete it and pack again")
     if not len(pixels) == len(images) == info.images:
         refuse(folder, "pixels and images differ in number; delete it and pack again")
-    return Pack(folder, info, pixels, images)
+    return Pack(folder, info, pixels, images, left_out)
 
 
 def write_pack(
@@ -119,6 +132,7 @@ def write_pack(
     trains: bool,
     advance: decode.Advance = decode.unwatched,
     workers: int | None = None,
+    resample: str | None = None,
 ) -> Pack:
     """Decode a source and write it below `packs`, or open the pack of equal content found there.
 
@@ -132,6 +146,8 @@ def write_pack(
         trains: whether the set must hold training images of both labels.
         advance: called with the number of images decoded since the last call.
         workers: decoding processes; by default one a core.
+        resample: filter by which images of any size become 32×32, those that cannot be read being
+            listed; null wants 32×32 exactly and refuses images that cannot be used.
 
     Raises:
         InputError: images that cannot be used, no image, or one label only.
@@ -143,26 +159,60 @@ def write_pack(
             described.append(replace(image, blob=b""))
             yield image.blob
 
-    chunks = list(decode.decode_all(blobs(), advance, workers))
-    _refuse_problems(source, described, [p for chunk in chunks for p in chunk.problems])
-    _refuse_content(source, described, trains=trains)
+    chunks = list(decode.decode_all(blobs(), advance, workers, resample))
+    problems = [problem for chunk in chunks for problem in chunk.problems]
+    readable = [i for i, problem in enumerate(problems) if problem is None]
+    if resample is None or not readable:
+        _refuse_problems(source, described, problems)
+    _refuse_content(source, [described[i] for i in readable], trains=trains)
     digests = [digest for chunk in chunks for digest in chunk.digests]
-    order = sorted(range(len(described)), key=lambda i: _sort_key(described[i], digests[i]))
+    order = sorted(readable, key=lambda i: _sort_key(described[i], digests[i]))
     pixels = np.concatenate([chunk.pixels for chunk in chunks])[order]
+    left_out = _unreadable_table(described, problems)
     described = [described[i] for i in order]
     digests = [digests[i] for i in order]
     info = PackInfo(FORMAT, dataset, _fingerprint(described, digests), len(described), source)
-    images = _images_table(described, digests)
-    folder = packs / f"{dataset}-{info.fingerprint}"
-    _write_folder(folder, info, pixels, images)
+    return store_pack(packs, info, pixels, _images_table(described, digests), left_out)
+
+
+def store_pack(
+    packs: Path,
+    info: PackInfo,
+    pixels: npt.NDArray[np.uint8],
+    images: pa.Table,
+    unreadable_files: pa.Table,
+) -> Pack:
+    """Write a pack below `packs`, whole or not at all, or open the equal one found there.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    folder = packs / _folder_name(info, unreadable_files)
+    if not folder.exists():
+        _write_folder(folder, info, pixels, {"images": images, "unreadable": unreadable_files})
     return open_pack(folder)
 
 
+def file_stem(dataset: str) -> str:
+    """A data set's name as part of a file's; names hold no dot before their steps."""
+    return dataset.replace("/", ".")
+
+
+def _folder_name(info: PackInfo, unreadable_files: pa.Table) -> str:
+    """Sets that differ in what could not be read alone are packs apart."""
+    name = f"{file_stem(info.dataset)}-{info.fingerprint}-v{FORMAT}"
+    if not len(unreadable_files):
+        return name
+    rows = json.dumps(unreadable_files.to_pylist(), sort_keys=True)
+    return f"{name}-{hashlib.sha256(rows.encode()).hexdigest()[:8]}"
+
+
 def _write_folder(
-    folder: Path, info: PackInfo, pixels: npt.NDArray[np.uint8], images: pa.Table
+    folder: Path,
+    info: PackInfo,
+    pixels: npt.NDArray[np.uint8],
+    contents: Mapping[str, pa.Table],
 ) -> None:
-    if folder.exists():
-        return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=".packing-", dir=folder.parent))
@@ -170,7 +220,8 @@ def _write_folder(
         refuse(folder.parent, f"cannot be written ({error.strerror}); set CIFAKE_CACHE")
     try:
         np.save(aside / "pixels.npy", pixels)
-        (aside / "images.parquet").write_bytes(tables.encode("images", images))
+        for name, table in contents.items():
+            (aside / f"{name}.parquet").write_bytes(tables.encode(name, table))
         (aside / "pack.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
         aside.rename(folder)
     except OSError as error:
@@ -219,6 +270,16 @@ def _images_table(images: list[RawImage], digests: list[bytes]) -> pa.Table:
     return tables.TABLES["images"].from_rows(rows)
 
 
+def _unreadable_table(images: list[RawImage], problems: list[str | None]) -> pa.Table:
+    """In the order of names, so that a folder and an archive give the same table."""
+    rows = [
+        {"file": image.name, "split": image.split, "label": image.label, "problem": problem}
+        for image, problem in zip(images, problems, strict=True)
+        if problem is not None
+    ]
+    return tables.TABLES["unreadable"].from_rows(sorted(rows, key=lambda row: str(row["file"])))
+
+
 def _refuse_problems(source: str, images: list[RawImage], problems: list[str | None]) -> None:
     bad = [(image.name, text) for image, text in zip(images, problems, strict=True) if text]
     if not bad:
@@ -233,7 +294,7 @@ def _refuse_problems(source: str, images: list[RawImage], problems: list[str | N
 
 def _refuse_content(source: str, images: list[RawImage], *, trains: bool) -> None:
     if not images:
-        refuse(source, "holds no images; expected JPEG or PNG files, or Hugging Face parquet")
+        refuse(source, "holds no images; expected image files, or Hugging Face parquet")
     if not trains:
         return
     found = {image.label for image in images if image.split == "train"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,8 @@ import numpy.typing as npt
 
 from cifake.config import DataSettings
 from cifake.data.pack import Pack
-from cifake.errors import InputError, Mistake
+from cifake.data.raw import LABELS
+from cifake.errors import InputError, Mistake, refuse
 
 Rows = npt.NDArray[np.int64]
 
@@ -23,42 +25,92 @@ class Split:
 
 
 def split_rows(pack: Pack, settings: DataSettings, where: str = "spec") -> Split:
-    """Set validation images aside and draw the training subset.
+    """Set validation images aside and draw the training subset. The test split is not looked at.
 
     Raises:
-        InputError: more images are asked for than there are.
+        InputError: more images are asked for than there are, or a content class without any.
     """
-    rows = pack.rows("train")
-    left = len(rows) - settings.validation
-    mistakes = []
-    if left < 2:
-        mistakes.append(
-            Mistake(
-                where=where,
-                field="data.validation",
-                value=settings.validation,
-                problem=f"must leave at least 2 of the {len(rows):,} training images",
-            )
-        )
-    elif settings.train_images is not None and settings.train_images > left:
-        mistakes.append(
-            Mistake(
-                where=where,
-                field="data.train_images",
-                value=settings.train_images,
-                problem=f"must be at most the {left:,} images left after validation",
-            )
-        )
-    if mistakes:
-        raise InputError(mistakes)
+    rows = _restricted(pack, pack.rows("train"), settings, where)
     strata = _strata(pack, rows)
+    _check_sizes(len(rows), settings, where)
     order = np.random.default_rng(settings.validation_seed).permutation(len(rows))
     validation = stratified(strata, settings.validation, order)
     remaining = np.setdiff1d(np.arange(len(rows)), validation)
-    if settings.train_images is None:
-        return Split(rows[remaining], rows[validation])
-    drawn = stratified(strata[remaining], settings.train_images, _rank(order, remaining))
+    drawn = np.arange(len(remaining))
+    if settings.train_images is not None:
+        rank = _rank(order, remaining)
+        drawn = stratified(strata[remaining], settings.train_images, rank)
+    elif settings.images_per_class is not None:
+        _check_classes(pack, rows, rows[remaining], settings.images_per_class, where)
+        drawn = _each(strata[remaining], settings.images_per_class, _rank(order, remaining))
     return Split(rows[remaining[drawn]], rows[validation])
+
+
+def _restricted(pack: Pack, rows: Rows, settings: DataSettings, where: str) -> Rows:
+    """The rows of the content classes that are trained on."""
+    kind = "leave_out" if settings.only is None else "only"
+    name = getattr(settings, kind)
+    if name is None:
+        return rows
+    words = np.asarray(pack.words("content_class", rows), object)
+    valid = {word for word in words if word is not None}
+    if name not in valid:
+        problem = f"no content class of the training images; {_listed(valid)}"
+        refuse(where, problem, field=f"data.{kind}", value=name)
+    kept: Rows = rows[(words == name) == (kind == "only")]
+    if len(np.unique(pack.labels[kept])) < len(np.unique(pack.labels[rows])):
+        problem = "leaves training images of one label only; both are needed"
+        refuse(where, problem, field=f"data.{kind}", value=name)
+    return kept
+
+
+def _listed(names: set[str]) -> str:
+    return f"valid: {', '.join(sorted(names))}" if names else "they have none"
+
+
+def _check_sizes(images: int, settings: DataSettings, where: str) -> None:
+    left = images - settings.validation
+    if left < 2:
+        refuse(
+            where,
+            f"must leave at least 2 of the {images:,} training images",
+            field="data.validation",
+            value=settings.validation,
+        )
+    if settings.train_images is not None and settings.train_images > left:
+        refuse(
+            where,
+            f"must be at most the {left:,} images left after validation",
+            field="data.train_images",
+            value=settings.train_images,
+        )
+
+
+def _check_classes(pack: Pack, rows: Rows, left: Rows, wanted: int, where: str) -> None:
+    """Every label and content class of some rows has as many left as are wanted of each."""
+    names = {label: name for name, label in LABELS.items()}
+    sizes = Counter(_keys(pack, left))
+    mistakes = [
+        Mistake(
+            where=where,
+            field="data.images_per_class",
+            value=wanted,
+            problem=f"{names[label]} {word or 'of no class'} has {sizes[label, word]:,} "
+            "left after validation; ask for at most that many",
+        )
+        for label, word in sorted(set(_keys(pack, rows)))
+        if sizes[label, word] < wanted
+    ]
+    if mistakes:
+        raise InputError(mistakes)
+
+
+def _each(
+    strata: npt.NDArray[np.int64], count: int, order: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """The first `count` positions of every stratum, in the given order; returned ascending."""
+    chosen = [order[strata[order] == stratum][:count] for stratum in np.unique(strata)]
+    return np.sort(np.concatenate(chosen))
 
 
 def stratified(
@@ -103,7 +155,12 @@ def _rank(order: npt.NDArray[np.int64], kept: npt.NDArray[np.int64]) -> npt.NDAr
 
 def _strata(pack: Pack, rows: Rows) -> npt.NDArray[np.int64]:
     """Number every combination of label and content class."""
-    classes = [name or "" for name in pack.words("content_class", rows)]
-    keys = list(zip(pack.labels[rows].tolist(), classes, strict=True))
+    keys = _keys(pack, rows)
     numbers = {key: number for number, key in enumerate(sorted(set(keys)))}
     return np.asarray([numbers[key] for key in keys], np.int64)
+
+
+def _keys(pack: Pack, rows: Rows) -> list[tuple[int, str]]:
+    """Label and content class of each row, the class empty where none is known."""
+    classes = [name or "" for name in pack.words("content_class", rows)]
+    return list(zip(pack.labels[rows].tolist(), classes, strict=True))

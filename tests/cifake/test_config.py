@@ -78,6 +78,9 @@ OTHER_VALUES: dict[str, tuple[dict[str, object], object]] = {
     "data.validation": ({}, 4999),
     "data.validation_seed": ({}, 1),
     "data.train_images": ({}, 1000),
+    "data.images_per_class": ({}, 100),
+    "data.leave_out": ({}, "cat"),
+    "data.only": ({}, "cat"),
 }
 """Settings under which one has a meaning, and a value of it that is not its default."""
 

@@ -306,7 +306,7 @@ def test_evaluation_without_a_validation_threshold_has_nulls_there() -> None:
 def test_evaluation_fills_a_row_of_its_table(arrays: Arrays) -> None:
     p, y = arrays
     row = evaluation(p, y, np.zeros(len(p), np.bool_), 0.4)
-    keys = {"run_id": "a" * 16, "epoch": 1, "dataset": "demo", "split": "test"}
+    keys = {"run_id": "a" * 16, "epoch": 1, "dataset": "demo", "split": "test", "n_unreadable": 0}
     table = tables.TABLES["evaluations"].from_rows([{**keys, **row}])
     assert set(table.column_names) == {*keys, *row}
     assert row["tp"] + row["fp"] + row["tn"] + row["fn"] == len(p)  # type: ignore[operator]

@@ -80,3 +80,68 @@ def test_set_that_is_nowhere_is_refused_with_what_to_do(
 def test_unknown_set_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(InputError, match="did you mean cifar100"):
         find_source("cifar10", {})
+
+
+# Named folder sets and variants
+
+
+def test_named_folder_set_is_given_by_its_name(shelf: Path) -> None:
+    assert parse_sources([f"folders/kaggle={shelf}"], "cifake") == {"folders/kaggle": shelf}
+    assert find_source("folders/kaggle", {"folders/kaggle": shelf}) == shelf
+    assert find_source("folders/kaggle@filter=box,blur=1", {"folders/kaggle": shelf}) == shelf
+
+
+@pytest.mark.parametrize("name", ["kaggle", "kaggle.zip", "kaggle.tar.gz", "kaggle.TXZ"])
+def test_named_folder_set_is_found_on_a_shelf(
+    name: str, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shelf / name).mkdir() if name == "kaggle" else (shelf / name).touch()
+    assert parse_sources([str(shelf)], "cifake")["folders/kaggle"] == shelf / name
+    if name != "kaggle.TXZ":
+        monkeypatch.setenv("CIFAKE_DATA", str(shelf))
+        assert find_source("folders/kaggle", {}) == shelf / name
+
+
+def test_what_no_name_can_hold_is_no_set_of_a_shelf(shelf: Path) -> None:
+    for name in ("Upper", "a@blur=1", "a.b", "generators", ".hidden"):
+        (shelf / name).mkdir()
+    (shelf / "README.md").touch()
+    found = parse_sources([str(shelf)], "cifake")
+    assert set(found) == {"cifake", "cifar100", "generators"}
+
+
+def test_generators_are_found_under_their_usual_name(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shelf / "generators.tar.xz").touch()
+    monkeypatch.setenv("CIFAKE_DATA", str(shelf))
+    assert find_source("generators", {}) == shelf / "generators.tar.xz"
+
+
+def test_source_of_a_set_is_that_of_its_variants(shelf: Path) -> None:
+    path = shelf / "cifake.tar.xz"
+    assert parse_sources([str(path)], "cifake@jpeg=50") == {"cifake": path}
+    sources = parse_sources([f"cifake={path}"], "demo")
+    assert find_source("cifake@jpeg=50", sources) == path
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("cifake@jpeg=50=/tmp", "give cifake=PATH"),
+        ("folders/A=/tmp", "lower-case letters"),
+        ("cifake/x=/tmp", "unknown data set 'cifake/x'"),
+        ("folders/kaggle=/no/such/folder", "no such file or folder"),
+    ],
+)
+def test_wrong_name_of_a_source_is_refused(option: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        parse_sources([option], "cifake")
+
+
+def test_named_set_that_is_nowhere_is_refused_with_where_to_put_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CIFAKE_DATA", str(tmp_path))
+    with pytest.raises(InputError, match=r"--data folders/kaggle=PATH.*kaggle\.zip"):
+        find_source("folders/kaggle@blur=1", {})

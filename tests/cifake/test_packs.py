@@ -197,6 +197,24 @@ def test_removed_pack_is_packed_again(cache: Path, cifake_folder: Path) -> None:
     assert again.info == first.info
 
 
+def test_pack_of_an_earlier_release_is_packed_again_and_left_alone(
+    cache: Path, cifake_folder: Path
+) -> None:
+    """It lay under a name without a format, and its memo under another key."""
+    first = open_dataset("cifake", {"cifake": cifake_folder})
+    old = first.folder.with_name(f"cifake-{first.info.fingerprint}")
+    first.folder.rename(old)
+    (old / "unreadable.parquet").unlink()
+    content = json.loads((old / "pack.json").read_text())
+    (old / "pack.json").write_text(json.dumps({**content, "format": 1}))
+    for memo in (cache / "sources").iterdir():
+        memo.unlink()
+    again = open_dataset("cifake", {"cifake": cifake_folder})
+    assert again.info == first.info
+    assert again.folder == first.folder
+    assert old.is_dir()
+
+
 @pytest.mark.parametrize("content", ["", "{", "{}", "[]"])
 def test_damaged_memo_is_forgotten(content: str, cache: Path, cifake_folder: Path) -> None:
     first = open_dataset("cifake", {"cifake": cifake_folder})
@@ -257,7 +275,9 @@ def test_equal_content_from_two_sources_is_one_pack(
     assert len(list((cache / "packs").iterdir())) == 1
 
 
-@pytest.mark.parametrize("name", ["pixels.npy", "images.parquet", "pack.json"])
+@pytest.mark.parametrize(
+    "name", ["pixels.npy", "images.parquet", "unreadable.parquet", "pack.json"]
+)
 @pytest.mark.parametrize("damage", ["missing", "empty", "half", "one byte short"])
 def test_damaged_pack_is_refused_with_its_folder(
     name: str, damage: str, copy_pack: CopyPack
@@ -359,6 +379,7 @@ def test_concurrent_processes_write_one_whole_pack(cifake_folder: Path, tmp_path
         "images.parquet",
         "pack.json",
         "pixels.npy",
+        "unreadable.parquet",
     ]
 
 

@@ -164,10 +164,43 @@ def test_cifar100_is_ten_thousand_photographs_of_a_hundred_classes(cifar100: Pac
     assert set(coarse.values()) == {500}
 
 
+def test_generators_are_ten_models_and_three_thousand_photographs(real_data: Path) -> None:
+    pack = open_dataset("generators", {"generators": real_data / "generators.tar.xz"})
+    assert pack.info.fingerprint == "dd5774ee32f0634a"
+    assert pack.info.images == len(pack.rows("test")) == 5900
+    made_by = Counter(zip(pack.labels.tolist(), pack.images["generator"].to_pylist(), strict=True))
+    assert made_by == {
+        (1, None): 3000,
+        (0, "ddpm_kevinlkw_cond"): 880,
+        (0, "ddpm_kevinlkw_uncond"): 800,
+        (0, "ddpm_w86763777"): 256,
+        (0, "diffusion_andreasfloros"): 256,
+        (0, "cfg_teacher_lifuwang"): 180,
+        (0, "cfg_student_lifuwang"): 160,
+        (0, "ddpm_zoubohao_uncond"): 144,
+        (0, "ddpm_whyitsy_uncond"): 80,
+        (0, "ddpm_zoubohao_cond"): 80,
+        (0, "ddpm_supyuxiang"): 64,
+    }
+
+
+def test_real_images_as_a_folder_set_have_the_pixels_of_cifake(
+    subset_folder: Path, subset: Pack
+) -> None:
+    """Images of 32×32 are not touched by the resize filter."""
+    folders = open_dataset("folders", {"folders": subset_folder})
+    assert Counter(image.tobytes() for image in folders.pixels) == Counter(
+        image.tobytes() for image in subset.pixels
+    )
+    assert len(folders.rows("train")) == len(subset.rows("train"))
+    assert len(folders.unreadable_files) == 0
+
+
 def test_shared_folder_names_its_sets(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {
         "cifake": real_data / "cifake.tar.xz",
         "cifar100": real_data / "cifar100-test.parquet",
+        "generators": real_data / "generators.tar.xz",
     }
     assert parse_sources([str(real_data)], "cifake") == expected
     monkeypatch.setenv("CIFAKE_DATA", str(real_data))

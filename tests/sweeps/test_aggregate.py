@@ -36,7 +36,8 @@ def cell(label: dict[str, Any], epochs: int, seed: int, nuisance: int = 0) -> di
 def evaluation(run_id: str, epoch: int, split: str, **scores: float | None) -> dict[str, Any]:
     counts = dict.fromkeys(("tp", "fp", "tn", "fn"), 5)
     keys = {"run_id": run_id, "epoch": epoch, "dataset": "demo", "split": split}
-    return {**keys, "n": 20, "n_deduplicated": 20, "threshold": 0.5, **counts, **scores}
+    sizes = {"n": 20, "n_unreadable": 0, "n_deduplicated": 20}
+    return {**keys, **sizes, "threshold": 0.5, **counts, **scores}
 
 
 def made() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -62,7 +62,8 @@ def cells_of(labels: list[dict[str, Any]], lengths: list[int], seeds: int) -> pa
 def evaluation(run: str, epoch: int, split: str, dataset: str = "demo", **scores: Any) -> Any:
     counts = dict.fromkeys(("tp", "fp", "tn", "fn"), 5)
     keys = {"run_id": run, "epoch": epoch, "dataset": dataset, "split": split}
-    return {**keys, "n": 20, "n_deduplicated": 20, "threshold": 0.5, **counts, **scores}
+    sizes = {"n": 20, "n_unreadable": 0, "n_deduplicated": 20}
+    return {**keys, **sizes, "threshold": 0.5, **counts, **scores}
 
 
 def evaluations_of(

@@ -68,6 +68,32 @@ def test_the_example_of_the_design_parses(parse_text: Parse) -> None:
     assert spec.datasets == ["cifake"], "a search looks at validation alone"
 
 
+def test_data_set_names_take_their_one_spelling(parse_text: Parse) -> None:
+    spec = parse_text(
+        "data:\n  train: folders/mine@filter=bilinear,blur=1.0\n"
+        '  evaluate: [generators, folders/kaggle, "demo@jpeg=075,greyscale"]\n' + MINIMAL
+    )
+    assert spec.data.train == "folders/mine@blur=1"
+    assert spec.evaluate == ["generators", "folders/kaggle", "demo@jpeg=75,greyscale"]
+    assert spec.datasets == ["folders/mine@blur=1", *spec.evaluate]
+    (variant,) = spec.variants("f" * 16)
+    assert variant.config.data.train == "folders/mine@blur=1"
+
+
+def test_variant_can_be_set_on_the_command_line(parse_text: Parse) -> None:
+    spec = parse_text(MINIMAL, "data.evaluate=[demo, demo@noise=2.50]", "data.train=demo@blur=2")
+    assert spec.datasets == ["demo@blur=2", "demo", "demo@noise=2.5"]
+
+
+def test_subsets_can_be_compared(parse_text: Parse) -> None:
+    spec = parse_text(
+        "name: a\nscientific: {data.leave_out: [null, cat, dog]}\nfixed: {epochs: 1}\n"
+    )
+    configs = [variant.config for variant in spec.variants("f" * 16)]
+    assert [config.data.leave_out for config in configs] == [None, "cat", "dog"]
+    assert len({config.config_id for config in configs}) == 3
+
+
 @pytest.mark.parametrize("name", sorted(specfile.shipped()))
 def test_every_study_that_ships_parses(name: str) -> None:
     spec = parse(specfile.read(specfile.find(name)))
@@ -193,6 +219,41 @@ def test_the_training_set_is_evaluated_unless_others_are_named(parse_text: Parse
             ["data.evaluate", "'dmo'", "mean demo"],
         ),
         ("name: a\nfixed: {epochs: 1}\ndata: {evaluate: [demo, demo]}", 3, ["twice"]),
+        (
+            "name: a\nfixed: {epochs: 1}\ndata: {evaluate: [demo@blur=1, demo@blur=1.0]}",
+            3,
+            ["twice"],
+        ),
+        (
+            "name: a\nfixed: {epochs: 1}\ndata: {evaluate: [demo@jpeg=0, folders/A, dmo]}",
+            3,
+            ["data.evaluate", "1 to 100", "lower-case", "mean demo"],
+        ),
+        (
+            "name: a\nfixed: {epochs: 1}\ndata: {evaluate: [demo@blur=1,jpeg=50]}",
+            3,
+            ["'jpeg=50'", '"NAME@STEP,STEP"'],
+        ),
+        (
+            "name: a\nfixed: {epochs: 1}\ndata: {train: generators@blur=1}",
+            3,
+            ["data.train", "only be evaluated"],
+        ),
+        (
+            "name: a\nfixed: {epochs: 1}\ndata: {train_images: 9, images_per_class: 3}",
+            3,
+            ["images_per_class", "one of the two"],
+        ),
+        (
+            "name: a\nfixed: {epochs: 1}\ndata: {only: cat, leave_out: dog}",
+            3,
+            ["leave_out", "leaves out all others"],
+        ),
+        (
+            "name: a\nfixed: {epochs: 1, data.images_per_class: 3}\ndata: {train_images: 9}",
+            None,
+            ["fixed.data.images_per_class", "one of the two"],
+        ),
         ("name: a\nfixed: {epochs: 1}\ndata: {validation: -1}", 3, ["data.validation", "-1"]),
         ("name: a\nfixed: {epochs: 1}\ndata: {fingerprint: x}", 3, ["data.fingerprint"]),
         ("name: a\nfixed:\n  epochs: 1\n  seed: 3", 4, ["fixed.seed", "nuisance"]),

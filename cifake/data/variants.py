@@ -1,0 +1,79 @@
+"""A pack with changed pixels, made from another: `cifake@jpeg=50` from `cifake`.
+
+What is known of each image, its copies and the files that could not be read are those of the
+original, row by row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+
+from cifake.data import corruptions
+from cifake.data.decode import Advance, unwatched
+from cifake.data.names import Name
+from cifake.data.pack import FORMAT, Pack, PackInfo, store_pack
+
+_CHUNK = 1024
+_CHUNKS_WORTH_A_POOL = 8
+
+
+def derive(
+    packs: Path,
+    original: Pack,
+    name: Name,
+    advance: Advance = unwatched,
+    workers: int | None = None,
+) -> Pack:
+    """Apply the steps of a name to every image of a pack and write the result below `packs`.
+
+    Args:
+        packs: folder that holds packs.
+        original: the pack of `name.packed`.
+        name: of the variant; has steps.
+        advance: called with the number of images changed since the last call.
+        workers: processes; by default one a core.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    pixels = np.empty_like(original.pixels, subok=False)
+    start = 0
+    for chunk in _changed(original.pixels, name.changes, workers):
+        pixels[start : start + len(chunk)] = chunk
+        start += len(chunk)
+        advance(len(chunk))
+    info = PackInfo(
+        FORMAT, str(name), _fingerprint(original, name, pixels), len(pixels), original.info.source
+    )
+    return store_pack(packs, info, pixels, original.images, original.unreadable_files)
+
+
+def _changed(
+    pixels: npt.NDArray[np.uint8], steps: tuple[tuple[str, float], ...], workers: int | None
+) -> Iterator[npt.NDArray[np.uint8]]:
+    starts = range(0, len(pixels), _CHUNK)
+    workers = workers or joblib.cpu_count()
+    if len(starts) < _CHUNKS_WORTH_A_POOL:
+        workers = 1
+    pool = joblib.Parallel(workers, return_as="generator", pre_dispatch="4*n_jobs")
+    yield from pool(
+        joblib.delayed(corruptions.apply_steps)(np.asarray(pixels[s : s + _CHUNK]), steps)
+        for s in starts
+    )
+
+
+def _fingerprint(original: Pack, name: Name, pixels: npt.NDArray[np.uint8]) -> str:
+    """Sixteen hexadecimal digits over the original, the steps, and what they gave.
+
+    The pixels are part of it because another release of an encoder may give others.
+    """
+    steps = ",".join(map(str, name.steps))
+    whole = hashlib.sha256(f"{original.info.fingerprint}|{steps}|".encode())
+    whole.update(np.ascontiguousarray(pixels).data)
+    return whole.hexdigest()[:16]
