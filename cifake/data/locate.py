@@ -33,6 +33,13 @@ def cache_folder() -> Path:
     return Path(base) / "cifake-sweeps"
 
 
+def data_folder() -> Path:
+    """The folder that downloads go to: `$CIFAKE_DATA`, else one below the cache folder."""
+    if folder := os.environ.get(DATA_VARIABLE):
+        return Path(folder).expanduser()
+    return cache_folder() / "data"
+
+
 def parse_sources(options: Sequence[str], default: str) -> dict[str, Path]:
     """Read `--data` options: `NAME=PATH`, or a bare path that holds the default set.
 
@@ -60,7 +67,7 @@ def parse_sources(options: Sequence[str], default: str) -> dict[str, Path]:
 
 
 def find_source(name: str, sources: Mapping[str, Path]) -> Path | None:
-    """The source of a data set: from the options, else from `$CIFAKE_DATA`; null if embedded.
+    """The source of a data set: from the options, `$CIFAKE_DATA`, or downloads; null if embedded.
 
     Raises:
         InputError: an unknown data set, or one that is nowhere.
@@ -71,15 +78,14 @@ def find_source(name: str, sources: Mapping[str, Path]) -> Path | None:
         return None
     if name in sources:
         return sources[name]
-    if folder := os.environ.get(DATA_VARIABLE):
-        found = _inside(Path(folder).expanduser())
-        if name in found:
+    for folder in (data_folder(), cache_folder() / "data"):
+        if (found := _inside(folder)) and name in found:
             return found[name]
     expected = ", ".join(DATASETS[name].file_names)
     return refuse(
         f"data set {name}",
-        f"where is it? give --data {name}=PATH, or set {DATA_VARIABLE} to a folder that holds "
-        f"one of {expected}",
+        f"where is it? get it with `cifake data fetch {name}`, give --data {name}=PATH, or set "
+        f"{DATA_VARIABLE} to a folder that holds one of {expected}",
     )
 
 
@@ -97,8 +103,7 @@ def open_dataset(
     source = find_source(name, sources or {})
     dataset = DATASETS[name]
     folder = cache_folder()
-    memo = folder / "sources" / f"{name}-{_source_key(source)}.json"
-    known = _remembered(memo, folder)
+    known = _remembered(_memo(name, source), folder)
     if known is not None:
         return packs.open_pack(known)
     pack = packs.write_pack(
@@ -110,8 +115,22 @@ def open_dataset(
         advance=advance,
         workers=workers,
     )
-    _write_aside(memo, json.dumps({"pack": pack.folder.name}))
+    remember(name, source, pack)
     return pack
+
+
+def remember(name: str, source: Path | None, pack: packs.Pack) -> None:
+    """Note which pack a source became, so that it is not decoded again."""
+    _write_aside(_memo(name, source), json.dumps({"pack": pack.folder.name}))
+
+
+def standing(name: str, folder: Path) -> Path | None:
+    """What a folder holds of a data set under its usual names, null if nothing."""
+    return _inside(folder).get(name)
+
+
+def _memo(name: str, source: Path | None) -> Path:
+    return cache_folder() / "sources" / f"{name}-{_source_key(source)}.json"
 
 
 def _inside(folder: Path) -> dict[str, Path]:
