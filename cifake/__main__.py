@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cifake.data.catalogue import DATASETS, dataset, look_up
+from cifake.data.fetch import fetch as fetch_dataset
+from cifake.data.locate import data_folder
 from cifake.data.names import grammar
 from cifake.data.pack import Pack
 from cifake.data.raw import LABELS, SPLITS
@@ -26,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data = typer.Typer(help="List, pack and describe data sets.", no_args_is_help=True)
+data = typer.Typer(help="List, fetch, pack and describe data sets.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
 _FIRST_NAMED = 10
@@ -39,7 +41,7 @@ SourceArgument = Annotated[
     Path | None,
     typer.Argument(
         metavar="PATH",
-        help="A folder, archive or parquet files of the set. Default: found in $CIFAKE_DATA.",
+        help="A folder, archive or parquet files. Default: found in $CIFAKE_DATA, or fetched.",
     ),
 ]
 
@@ -62,6 +64,38 @@ def list_datasets() -> None:
         steps.add_row(form, text)
     console.print("variants: NAME@STEP, or NAME@STEP,STEP in order, as in cifake@jpeg=50,blur=1")
     console.print(steps)
+
+
+@data.command()
+def fetch(
+    name: NameArgument,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="SOURCE",
+            help="kaggle, github or huggingface. Default: the set's own, kaggle for cifake.",
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where the download goes. Default: $CIFAKE_DATA, else below $CIFAKE_CACHE.",
+        ),
+    ] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="A server in place of huggingface's or github's own. Default: $HF_ENDPOINT for "
+            "huggingface.",
+        ),
+    ] = None,
+) -> None:
+    """Download a data set, check that it is the published one, and say where it is."""
+    console = Console(stderr=True)
+    print(fetch_dataset(name, to or data_folder(), console, source=source, mirror=mirror))
 
 
 @data.command()

@@ -53,6 +53,11 @@ def suggest(name: str, valid: Iterable[str]) -> str:
     return "valid: " + ", ".join(options) if options else "none is valid here"
 
 
+def one_line(error: object) -> str:
+    """The message of another library's exception without its line breaks."""
+    return " ".join(str(error).split())
+
+
 def _shorten(text: str, limit: int = 120) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 

@@ -43,6 +43,9 @@ class Dataset:
     published: str | None
     """Content fingerprint of the set as published; null where none is."""
 
+    published_unnamed: str | None = None
+    """Content fingerprint of the published images where no file names state their classes."""
+
 
 DATASETS: dict[str, Dataset] = {
     "cifake": Dataset(
@@ -50,6 +53,7 @@ DATASETS: dict[str, Dataset] = {
         licence="MIT; cite Krizhevsky & Hinton 2009 and Bird & Lotfi 2024",
         read=cifake.read,
         published="b2864af29f77a023",
+        published_unnamed="89057031956b3c16",
         file_names=usual_names("cifake"),
     ),
     "cifar100": Dataset(

@@ -20,6 +20,7 @@ from cifake.data.archives import archive_stem, walk
 from cifake.data.catalogue import DATASETS, dataset, look_up, parse
 from cifake.data.decode import Advance, unwatched
 from cifake.data.names import Name
+from cifake.data.repositories import REPOSITORIES
 from cifake.data.variants import derive
 from cifake.errors import refuse
 
@@ -33,6 +34,13 @@ def cache_folder() -> Path:
         return Path(folder)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "cifake-sweeps"
+
+
+def data_folder() -> Path:
+    """The folder that downloads go to: `$CIFAKE_DATA`, else one below the cache folder."""
+    if folder := os.environ.get(DATA_VARIABLE):
+        return Path(folder).expanduser()
+    return cache_folder() / "data"
 
 
 def parse_sources(options: Sequence[str], default: str) -> dict[str, Path]:
@@ -76,7 +84,7 @@ def _named(option: str) -> tuple[str | None, str]:
 
 
 def find_source(name: str, sources: Mapping[str, Path]) -> Path | None:
-    """The source of a data set: from the options, else from `$CIFAKE_DATA`; null if embedded.
+    """The source of a data set: from the options, `$CIFAKE_DATA`, or downloads; null if embedded.
 
     Raises:
         InputError: an unknown data set, or one that is nowhere.
@@ -90,16 +98,16 @@ def _find(name: Name, sources: Mapping[str, Path]) -> Path | None:
         return None
     if name.source in sources:
         return sources[name.source]
-    if folder := os.environ.get(DATA_VARIABLE):
+    for folder in (data_folder(), cache_folder() / "data"):
         for file_name in wanted.file_names:
-            path = Path(folder).expanduser() / file_name
-            if path.exists():
-                return path
+            if (folder / file_name).exists():
+                return folder / file_name
     expected = ", ".join(wanted.file_names)
+    fetched = f"get it with `cifake data fetch {name.source}`, " * (name.source in REPOSITORIES)
     return refuse(
         f"data set {name}",
-        f"where is it? give --data {name.source}=PATH, or set {DATA_VARIABLE} to a folder that "
-        f"holds one of {expected}",
+        f"where is it? {fetched}give --data {name.source}=PATH, or set {DATA_VARIABLE} to a folder "
+        f"that holds one of {expected}",
     )
 
 
@@ -139,7 +147,7 @@ def _open_set(
             resample=name.resample if wanted.any_size else None,
         )
 
-    return _once(f"{packs.file_stem(name.packed)}-{_source_key(source)}", write)
+    return _once(_set_key(name.packed, source), write)
 
 
 def _open_variant(
@@ -155,13 +163,32 @@ def _open_variant(
 def _once(key: str, write: Callable[[Path], packs.Pack]) -> packs.Pack:
     """Open the pack that a key became before, else write it and remember."""
     folder = cache_folder()
-    memo = folder / "sources" / f"{key}.json"
+    memo = _memo(key)
     known = _remembered(memo, folder)
     if known is not None:
         return packs.open_pack(known)
     pack = write(folder / "packs")
     _write_aside(memo, json.dumps({"pack": pack.folder.name}))
     return pack
+
+
+def remember(name: str, source: Path | None, pack: packs.Pack) -> None:
+    """Note which pack a source became, so that it is not decoded again."""
+    memo = _memo(_set_key(name, source))
+    _write_aside(memo, json.dumps({"pack": pack.folder.name}))
+
+
+def standing(name: str, folder: Path) -> Path | None:
+    """What a folder holds of a data set under its usual names, null if nothing."""
+    return _inside(folder).get(name)
+
+
+def _set_key(name: str, source: Path | None) -> str:
+    return f"{packs.file_stem(name)}-{_source_key(source)}"
+
+
+def _memo(key: str) -> Path:
+    return cache_folder() / "sources" / f"{key}.json"
 
 
 def _inside(folder: Path) -> dict[str, Path]:

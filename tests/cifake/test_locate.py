@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cifake.data.locate import find_source, parse_sources
+from cifake.data.locate import data_folder, find_source, parse_sources
 from cifake.errors import InputError
 
 
@@ -65,6 +65,23 @@ def test_environment_is_searched_where_no_option_is_given(
     assert find_source("cifar100", {"cifar100": Path("/given")}) == Path("/given")
 
 
+def test_downloads_are_searched_last(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CIFAKE_CACHE", str(tmp_path / "cache"))
+    fetched = data_folder()
+    assert fetched == tmp_path / "cache" / "data"
+    fetched.mkdir(parents=True)
+    for name in ("cifake.zip", "cifar100-test.parquet"):
+        (fetched / name).touch()
+    assert find_source("cifake", {}) == fetched / "cifake.zip"
+    (shelf / "cifake.tar.xz").unlink()
+    monkeypatch.setenv("CIFAKE_DATA", str(shelf))
+    assert data_folder() == shelf
+    assert find_source("cifake", {}) == fetched / "cifake.zip"
+    assert find_source("cifar100", {}) == shelf / "cifar100-test.parquet"
+
+
 def test_embedded_set_needs_no_source() -> None:
     assert find_source("demo", {}) is None
 
@@ -73,7 +90,7 @@ def test_set_that_is_nowhere_is_refused_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CIFAKE_DATA", str(tmp_path))
-    with pytest.raises(InputError, match=r"cifake.*--data cifake=PATH.*CIFAKE_DATA"):
+    with pytest.raises(InputError, match=r"data fetch cifake.*--data cifake=PATH.*CIFAKE_DATA"):
         find_source("cifake", {})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import torch
 
 from cifake.batches import TrainingData
 from cifake.config import Config, DataSettings, ModelOptions
+from cifake.data.catalogue import DATASETS
 from cifake.data.locate import find_source, open_dataset, parse_sources
-from cifake.data.pack import Pack
+from cifake.data.pack import Pack, write_pack
+from cifake.data.raw import RawImage
 from cifake.data.subsets import split_rows
 from cifake.evaluation import predict, scores
 from cifake.models.boosting import Boosting
@@ -123,6 +126,27 @@ def test_published_set_is_found_whole(cifake: Pack) -> None:
         for label in (0, 1)
         for name in CLASSES
     }
+
+
+def test_published_set_without_file_names_has_the_declared_fingerprint(
+    cifake: Pack, tmp_path: Path
+) -> None:
+    """Mirrors without names are recognised by it."""
+
+    def nameless() -> Iterator[RawImage]:
+        splits = cifake.images["split"].to_pylist()
+        for row, (split, label) in enumerate(zip(splits, cifake.labels, strict=True)):
+            header = b"P6 32 32 255\n"
+            yield RawImage(
+                name=str(row),
+                file_name=None,
+                split=split,
+                label=int(label),
+                blob=header + cifake.pixels[row].tobytes(),
+            )
+
+    pack = write_pack(tmp_path, "cifake", "test", nameless(), trains=True)
+    assert pack.info.fingerprint == DATASETS["cifake"].published_unnamed
 
 
 def test_known_duplicates_are_found_and_all_are_fake(cifake: Pack) -> None:
