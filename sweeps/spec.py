@@ -302,7 +302,7 @@ def make_config(data: DataSettings, values: Mapping[str, Any], fingerprint: str)
     """
     base = {f"data.{name}": getattr(data, name) for name in DataSettings.model_fields}
     given = {path: value for path, value in values.items() if path != EPOCHS}
-    if values.get(HORIZON) is None:
+    if values.get(HORIZON) is None and EPOCHS in values:
         given[HORIZON] = values[EPOCHS]
     return Config.model_validate(nest({**base, **given, "data.fingerprint": fingerprint}))
 

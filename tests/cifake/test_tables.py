@@ -28,6 +28,8 @@ def _values(type_: pa.DataType) -> st.SearchStrategy[Any]:
         return st.lists(_values(type_.value_type), max_size=3)
     if pa.types.is_timestamp(type_):
         return _MOMENTS.map(lambda moment: moment.replace(tzinfo=dt.UTC))
+    if pa.types.is_boolean(type_):
+        return st.booleans()
     if pa.types.is_integer(type_):
         limit = 2 ** (type_.bit_width - 1)
         return st.integers(-limit, limit - 1)

@@ -291,7 +291,7 @@ def test_training_matches_an_independent_loop(name: str, data: TrainingData) -> 
         assert member.learning_rate == pytest.approx(rate, rel=1e-6, abs=1e-12)
     assert epochs * len(bounds) >= 50
     for key, value in model.state_dict().items():
-        torch.testing.assert_close(ours.states[2, epochs].weights[key], value, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(ours.states[2, epochs].weights[key], value, rtol=1e-3, atol=5e-4)
 
 
 def test_attention_is_not_decayed(data: TrainingData) -> None:

@@ -351,8 +351,8 @@ def searched(space: str, rest: str = "", fixed: str = "epochs: 2") -> str:
             ["when.atention", "mean attention"],
         ),
         (
-            searched("placement: {choice: [both], when: {attention: se}}"),
-            ["when.attention", "'se'", "srm"],
+            searched("placement: {choice: [both], when: {attention: seat}}"),
+            ["when.attention", "'seat'", "did you mean se"],
         ),
         (
             searched(

@@ -466,30 +466,35 @@ def test_a_stack_killed_at_any_instant_ends_with_the_rows_of_one_that_was_not(
     whole = time.monotonic() - begun
     assert process.stdout is not None
     process.stdout.close()
-    task = make_task(tmp_path / "killed", milestones=(2, 8))
     rng = random.Random(6)  # noqa: S311 - instants, not secrets
-    killed = 0
-    lengths = []
+    for attempt in range(5):  # on a machine that others slow down, a stack may end before its kill
+        root = tmp_path / f"killed-{attempt}"
+        lengths = _kill_again_and_again(make_task(root, milestones=(2, 8)), whole, rng)
+        assert lengths == sorted(lengths), "no finished epoch is lost"
+        assert store_rows(root) == store_rows(tmp_path / "reference")
+        if len(lengths) >= 2 and any(0 < length < 16 for length in lengths):
+            return
+    pytest.fail("no kill hit a stack half way")
+
+
+def _kill_again_and_again(task: Task, whole: float, rng: random.Random) -> list[int]:
+    """Kill a stack at up to seven instants, then let it end; epochs in the store after each."""
+    lengths: list[int] = []
     while True:
         process = child(task)
         try:
-            process.wait(timeout=rng.uniform(0.1, 0.7) * whole if killed < 7 else 120)
+            limit = rng.uniform(0.1, 0.7) * whole if len(lengths) < 7 else 120
+            assert process.wait(timeout=limit) == 0
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            killed += 1
-            states = Store(tmp_path / "killed").run_states()
+            states = Store(Path(task.store)).run_states()
             lengths.append(sum(state.epochs_done for state in states.values()))
         else:
-            break
+            return lengths
         finally:
             assert process.stdout is not None
             process.stdout.close()
-    assert process.returncode == 0
-    assert killed >= 2
-    assert lengths == sorted(lengths), "no finished epoch is lost"
-    assert any(0 < length < 16 for length in lengths), "some kill hit a stack half way"
-    assert store_rows(tmp_path / "killed") == store_rows(tmp_path / "reference")
 
 
 @pytest.mark.parametrize("after", [1, 3])
