@@ -84,7 +84,7 @@ class SearchPlan:
     runs_done: int
     runs_left: int
     epochs_to_train: int
-    predicted_seconds: float
+    predicted_seconds: float | None
 
     def as_dict(self) -> dict[str, Any]:
         """The numbers of `sweeps plan --json`."""
@@ -116,27 +116,27 @@ def plan_search(sweep: Sweep, search: Search, store: Store) -> SearchPlan:
     seeds = len(sweep.spec.seeds)
     lengths = [max(cell.variant.epochs for cell in part.cells()) for part in parts]
     left = [max(0, search.trials - count) * seeds for count in done]
-    costs = Costs(sweep.train_pack, store.run_states().values())
-    seconds = [
-        runs * epochs * costs(part.cells()[0].variant.config)
-        for runs, epochs, part in zip(left, lengths, parts, strict=True)
-    ]
+    cost = Costs(sweep.train_pack, store.run_states().values())
+    epochs = [runs * length for runs, length in zip(left, lengths, strict=True)]
+    costs = [cost(part.cells()[0].variant.config) for part in parts]
+    known = [each for each in costs if each is not None]
+    seconds = sum(count * (each or 0.0) for count, each in zip(epochs, costs, strict=True))
     return SearchPlan(
         trials=search.trials * len(parts),
         trials_done=sum(done),
         runs_done=sum(done) * seeds,
         runs_left=sum(left),
-        epochs_to_train=sum(n * epochs for n, epochs in zip(left, lengths, strict=True)),
-        predicted_seconds=sum(seconds) / workers_for(sweep.spec),
+        epochs_to_train=sum(epochs),
+        predicted_seconds=seconds / workers_for(sweep.spec) if len(known) == len(costs) else None,
     )
 
 
 def print_search_plan(plan: SearchPlan, console: Console) -> None:
     """The plan of a search in two lines."""
+    time = "" if plan.predicted_seconds is None else f", about {duration(plan.predicted_seconds)}"
     console.print(
         f"{plan.trials_done} of {plan.trials} trials done, {plan.runs_left} runs left\n"
-        f"at most {plan.epochs_to_train} epochs to train, about "
-        f"{duration(plan.predicted_seconds)}",
+        f"at most {plan.epochs_to_train} epochs to train{time}",
         highlight=False,
     )
 

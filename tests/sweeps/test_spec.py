@@ -119,6 +119,61 @@ def test_bare_listed_dotted_and_nested_forms_are_one_config(parse_text: Parse, f
     assert variants[0].config.config_id == expected.config_id
 
 
+# Schedules
+
+
+def test_a_constant_rate_shares_epochs_across_lengths(parse_text: Parse) -> None:
+    variants = parse_text("name: a\nscientific: {epochs: [2, 5]}").variants("f")
+    assert len({variant.config.config_id for variant in variants}) == 1
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
+def test_a_schedule_spans_the_epochs_asked_for(parse_text: Parse, schedule: str) -> None:
+    text = f"name: a\nscientific: {{epochs: [2, 5]}}\nfixed: {{schedule: {{name: {schedule}}}}}"
+    variants = parse_text(text).variants("f")
+    assert [variant.config.schedule.horizon for variant in variants] == [2, 5]
+    assert len({variant.config.config_id for variant in variants}) == 2
+
+
+def test_a_horizon_that_is_given_shares_epochs_across_lengths(parse_text: Parse) -> None:
+    text = "name: a\nscientific: {epochs: [2, 5]}\nfixed: {schedule: {name: cosine, horizon: 5}}"
+    variants = parse_text(text).variants("f")
+    assert len({variant.config.config_id for variant in variants}) == 1
+
+
+def test_a_horizon_below_the_length_is_refused(parse_text: Parse) -> None:
+    text = "name: a\nscientific: {epochs: [2, 5]}\nfixed: {schedule: {name: cosine, horizon: 4}}"
+    assert "fixed.schedule.horizon: 4: must be at least the 5 epochs" in refused(parse_text, text)
+
+
+def test_horizon_follows_the_length_that_a_model_is_cut_to(parse_text: Parse) -> None:
+    text = "name: a\nfixed: {model: mini, epochs: 9, schedule.name: cosine}"
+    (variant,) = parse_text(text).variants("f")
+    assert (variant.epochs, variant.config.schedule.horizon) == (1, 1)
+
+
+# Architectures
+
+
+def test_parameters_of_an_architecture_are_compared(parse_text: Parse) -> None:
+    """What a model does not have is dropped from its configuration."""
+    variants = parse_text(
+        "name: a\nscientific: {model: [base, paper], model_options.filters: [16, 32]}\n"
+        "fixed: {epochs: 1}"
+    ).variants("f")
+    assert len({variant.config.config_id for variant in variants}) == 3
+
+
+def test_every_mistake_of_a_combination_is_named(parse_text: Parse) -> None:
+    message = refused(
+        parse_text,
+        "name: a\nscientific: {attention: [srm], placement: [after_pool9]}\n"
+        "fixed: {epochs: 1, batch_size: 1, model: resnet, model_options: {depth: 19}}",
+    )
+    for part in ("scientific.placement: 'after_pool9'", "fixed.batch_size: 1", "depth: 19"):
+        assert part in message
+
+
 @pytest.mark.parametrize(
     ("given_", "seeds"),
     [("6", [0, 1, 2, 3, 4, 5]), ("1", [0]), ("[7, 3]", [7, 3]), ("[6]", [6]), (None, [0])],
