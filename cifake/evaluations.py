@@ -15,6 +15,8 @@ from cifake.data.pack import Pack
 if TYPE_CHECKING:
     from torch import nn
 
+    from cifake.evaluation import FromValidation
+
 _GROUPS = ("content_class", "coarse_class", "generator")
 
 
@@ -44,7 +46,7 @@ def evaluation_tables(
     epoch: int,
     images: Images,
     probabilities: npt.NDArray[np.float32],
-    validation_threshold: float | None,
+    chosen: FromValidation,
     *,
     keep_predictions: bool,
 ) -> dict[tables.RunTable, pa.Table]:
@@ -54,7 +56,7 @@ def evaluation_tables(
     labels = images.labels
     keys = {"run_id": run_id, "epoch": epoch, "dataset": images.dataset, "split": images.split}
     duplicates = images.pack.duplicates(images.rows)
-    row = evaluation.evaluation(probabilities, labels, duplicates, validation_threshold)
+    row = evaluation.evaluation(probabilities, labels, duplicates, chosen)
     at = evaluation.counts(probabilities, labels, np.asarray(tables.THRESHOLDS))
     scores = evaluation.threshold_scores(at)
     curve = {name: pa.array(values, pa.float64()) for name, values in scores.items()}

@@ -216,24 +216,24 @@ class _Stack:
         Returns:
             The validation scores.
         """
-        from cifake.evaluation import best_threshold
+        from cifake.evaluation import FromValidation, from_validation
 
         milestone = epoch in self.task.milestones
         scores: Mapping[str, float | None] = {}
-        threshold: float | None = None
+        chosen = FromValidation()
 
         def add(images: Images, probabilities: npt.NDArray[np.float32]) -> pa.Table:
             made = evaluation_tables(
-                record.run_id, epoch, images, probabilities, threshold, keep_predictions=milestone
+                record.run_id, epoch, images, probabilities, chosen, keep_predictions=milestone
             )
             if not record.has_evaluation(epoch, images.dataset, images.split):
                 record.add_evaluation(epoch, images.dataset, images.split, made)
             return made["evaluations"]
 
         if self.validation is not None:
-            # The tests' threshold comes from here, so it is made again even where it is kept.
+            # The tests' threshold and temperature come from here: made again even where it is kept.
             probabilities = self.validation.probabilities(model)
-            threshold = best_threshold(probabilities, self.validation.labels)
+            chosen = from_validation(probabilities, self.validation.labels)
             scores = add(self.validation, probabilities).to_pylist()[0]
         if milestone:
             for images in self._unevaluated(record, epoch):
