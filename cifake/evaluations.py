@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 _GROUPS = ("content_class", "coarse_class", "generator")
 
 
+class NotFiniteError(ArithmeticError):
+    """A network gave probabilities that are no numbers; no score of them means anything."""
+
+
 @dataclass(frozen=True)
 class Images:
     """One split of one data set, ready to be evaluated."""
@@ -35,10 +39,19 @@ class Images:
         return self.pack.labels[self.rows]
 
     def probabilities(self, model: nn.Module) -> npt.NDArray[np.float32]:
-        """Probabilities of REAL, shape (n,), float32."""
+        """Probabilities of REAL, shape (n,), float32.
+
+        Raises:
+            NotFiniteError: some are NaN.
+        """
         from cifake.evaluation import predict
 
-        return predict(model, self.pack.pixels, self.rows)
+        found = predict(model, self.pack.pixels, self.rows)
+        lost = len(found) - int(np.count_nonzero(np.isfinite(found)))
+        if lost:
+            where = f"{lost:,} of {len(found):,} images of {self.dataset} {self.split}"
+            raise NotFiniteError(f"probability became nan on {where}")
+        return found
 
 
 def evaluation_tables(
