@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -258,6 +259,18 @@ class Session:
             loss = losses[0]["loss"] if losses else None
             members.append(Member(seed, loss, scores[0] if scores else {}))
         return Progress(epoch, members)
+
+
+@contextlib.contextmanager
+def failures_recorded(records: Iterable[Record], epochs: int) -> Iterator[None]:
+    """Write an error into the rows of the runs that it stops short of a length, and raise it."""
+    try:
+        yield
+    except Exception:
+        for record in records:
+            if record.trainable and record.epochs_done < epochs:
+                record.commit_failure(traceback.format_exc())
+        raise
 
 
 def _add(record: Record, epoch: int, made: Made) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from cifake import tables
 from cifake.config import Config, run_id
 from cifake.data.pack import open_pack
 from cifake.record import Record
-from cifake.session import Aim, Progress, Scores, Session
+from cifake.session import Aim, Progress, Scores, Session, failures_recorded
 from sweeps.store import Store
 
 
@@ -84,14 +83,9 @@ def run_stack(task: Task, report: Callable[[Report], None]) -> None:
     store = Store(Path(task.store))
     folders = {seed: store.run(run_id(config.config_id, seed)) for seed in task.seeds}
     records = {seed: Record(folder, config, seed, device) for seed, folder in folders.items()}
-    try:
+    with failures_recorded(records.values(), task.epochs):
         packs = {name: open_pack(Path(folder)) for name, folder in task.packs.items()}
         Session(aim, packs, records).run(lambda progress: report(_report(progress)))
-    except Exception:
-        for record in records.values():
-            if record.trainable and record.epochs_done < task.epochs:
-                record.commit_failure(traceback.format_exc())
-        raise
 
 
 def _device(gpus: float) -> tuple[str, tuple[str, ...]]:
