@@ -124,14 +124,12 @@ def _values(options: Options, mistakes: list[Mistake]) -> dict[str, Any]:
             mistakes.append(Mistake(where="--set", field=path, value=text, problem=problem))
     values: dict[str, Any] = {}
     for where, path, value in given:
-        problem = _problem(path, value)
-        if path in values:
-            problem = "is given twice; keep one of the two"
-        if problem is None:
+        found = "is given twice; keep one of the two" if path in values else _problem(path, value)
+        if found is None:
             values[path] = value
         else:
             field = path if where == "--set" else None
-            mistakes.append(Mistake(where=where, field=field, value=value, problem=problem))
+            mistakes.append(Mistake(where=where, field=field, value=value, problem=found))
     return values
 
 
