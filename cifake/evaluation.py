@@ -64,16 +64,17 @@ class FromValidation:
     """Temperature with the least loss; null without validation, or where it changes no loss."""
 
 
-@dataclass(frozen=True)
-class Disagreements:
-    """How two classifiers did on the same images (McNemar 1947)."""
+class Disagreements(NamedTuple):
+    """Where two classifiers of the same images are right (McNemar 1947)."""
 
     both_right: int
-    only_first_right: int
-    only_second_right: int
+    only_first: int
+    """Images that the first classifies as their label says, and the second does not."""
+
+    only_second: int
     both_wrong: int
-    p_value: float
-    """Exact two-sided binomial test that either is as likely to be the only one that is right."""
+    p: float
+    """Exact two-sided p of equal error rates; 1 where the two are right on the same images."""
 
 
 def predict(
@@ -152,6 +153,7 @@ def evaluation(
     labels: Labels,
     duplicates: npt.NDArray[np.bool_],
     chosen: FromValidation,
+    threshold: float = DEFAULT_THRESHOLD,
 ) -> dict[str, float | int | None]:
     """A row of the `evaluations` table, its keys left out.
 
@@ -161,15 +163,16 @@ def evaluation(
         duplicates: shape (n,), whether the deduplicated scores leave the image out.
         chosen: threshold and temperature, neither of them from these images unless they are
             validation.
+        threshold: of the scores that `chosen` does not bear on.
     """
     unique = ~duplicates
-    at = counts(probabilities, labels, np.asarray([DEFAULT_THRESHOLD]))
-    deduplicated = scores(probabilities[unique], labels[unique])
+    at = counts(probabilities, labels, np.asarray([threshold]))
+    deduplicated = scores(probabilities[unique], labels[unique], threshold)
     return {
         "n": len(labels),
-        "threshold": DEFAULT_THRESHOLD,
+        "threshold": threshold,
         **{name: int(value[0]) for name, value in at._asdict().items()},
-        **scores(probabilities, labels),
+        **scores(probabilities, labels, threshold),
         "n" + DEDUPLICATED: int(unique.sum()),
         **{name + DEDUPLICATED: value for name, value in deduplicated.items()},
         "validation_threshold": chosen.threshold,
@@ -252,28 +255,24 @@ def disagreements(
     if not len(first) == len(second) == len(labels):
         sizes = f"{len(first)}, {len(second)} and {len(labels)}"
         raise ValueError(f"two predictions of the same images are needed, not of {sizes}")
-    right = [(p.astype(np.float64) >= threshold) == (labels == 1) for p in (first, second)]
-    only_first = int(np.count_nonzero(right[0] & ~right[1]))
-    only_second = int(np.count_nonzero(right[1] & ~right[0]))
-    split = only_first + only_second
-    return Disagreements(
-        both_right=int(np.count_nonzero(right[0] & right[1])),
-        only_first_right=only_first,
-        only_second_right=only_second,
-        both_wrong=int(np.count_nonzero(~right[0] & ~right[1])),
-        p_value=float(binomtest(only_first, split).pvalue) if split else 1.0,
-    )
+    a, b = _right(first, labels, threshold), _right(second, labels, threshold)
+    one, other = int((a & ~b).sum()), int((~a & b).sum())
+    p = float(binomtest(one, one + other).pvalue) if one + other else 1.0
+    return Disagreements(int((a & b).sum()), one, other, int((~a & ~b).sum()), p)
 
 
 def class_scores(
-    probabilities: npt.NDArray[np.floating], labels: Labels, names: Sequence[str | None]
+    probabilities: npt.NDArray[np.floating],
+    labels: Labels,
+    names: Sequence[str | None],
+    threshold: float = DEFAULT_THRESHOLD,
 ) -> list[dict[str, str | int | float | None]]:
-    """Recall and accuracy of each named group at threshold 0.5, in the order of the names."""
+    """Recall and accuracy of each named group, in the order of the names."""
     kept = sorted({name for name in names if name})
     places = {name: place for place, name in enumerate(kept)}
     # Images of no group are counted behind the last and left there.
     group = np.asarray([places.get(name or "", len(kept)) for name in names], np.int64)
-    right = (probabilities.astype(np.float64) >= DEFAULT_THRESHOLD) == (labels == 1)
+    right = _right(probabilities, labels, threshold)
 
     def count(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         return np.bincount(group[chosen], minlength=len(kept) + 1)[: len(kept)]
@@ -287,6 +286,13 @@ def class_scores(
         "accuracy": _divide(count(right), real + fake),
     }
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _right(
+    probabilities: npt.NDArray[np.floating], labels: Labels, threshold: float
+) -> npt.NDArray[np.bool_]:
+    """Whether each image is classified as its label says."""
+    return np.asarray((probabilities.astype(np.float64) >= threshold) == (labels == 1), np.bool_)
 
 
 def _divide(

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from cifake.evaluation import FromValidation
 
-_GROUPS = ("content_class", "coarse_class", "generator")
+GROUPS = ("content_class", "coarse_class", "generator")
+"""What images are grouped by, as `images` and `classes` name it."""
 
 
 class NotFiniteError(ArithmeticError):
@@ -75,7 +76,7 @@ def evaluation_tables(
     curve = {name: pa.array(values, pa.float64()) for name, values in scores.items()}
     classes = [
         {**keys, "kind": kind, **group}
-        for kind in _GROUPS
+        for kind in GROUPS
         for group in evaluation.class_scores(
             probabilities, labels, images.pack.words(kind, images.rows)
         )

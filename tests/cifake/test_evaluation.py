@@ -18,7 +18,6 @@ from sklearn.linear_model import LogisticRegression
 
 from cifake import tables
 from cifake.evaluation import (
-    Disagreements,
     FromValidation,
     at_temperature,
     best_temperature,
@@ -395,8 +394,9 @@ def test_disagreements_are_those_counted_by_hand() -> None:
     second = np.asarray([0.8, 0.1, 0.2, 0.7, 0.1, 0.8, 0.6, 0.7], np.float32)
     # The first alone is right on images 1, 2, 3 and 6, the second alone on image 7; 5 one-sided
     # draws of a fair coin with at most one head have the probability (1 + 5) / 32.
-    expected = Disagreements(2, 4, 1, 1, pytest.approx(2 * 6 / 32))
-    assert disagreements(first, second, y) == expected
+    *table, p = disagreements(first, second, y)
+    assert table == [2, 4, 1, 1]
+    assert p == pytest.approx(2 * 6 / 32)
 
 
 @settings(deadline=None, max_examples=50)
@@ -415,10 +415,10 @@ def test_disagreements_follow_the_binomial_distribution(
     n, k = table[True, False] + table[False, True], table[True, False]
     tail = sum(comb(n, i) for i in range(min(k, n - k) + 1)) / 2**n
     assert (found.both_right, found.both_wrong) == (table[True, True], table[False, False])
-    assert (found.only_first_right, found.only_second_right) == (k, n - k)
-    assert found.p_value == pytest.approx(min(1.0, 2 * tail))
+    assert (found.only_first, found.only_second) == (k, n - k)
+    assert found.p == pytest.approx(min(1.0, 2 * tail))
     swapped = disagreements(second, first, y, threshold)
-    assert swapped.p_value == pytest.approx(found.p_value)
+    assert swapped.p == pytest.approx(found.p)
 
 
 def test_predictions_of_different_images_have_no_disagreements() -> None:
@@ -499,13 +499,16 @@ def test_evaluation_fills_a_row_of_its_table(arrays: Arrays) -> None:
 # Classes
 
 
+@pytest.mark.parametrize("threshold", [0.5, 0.25])
 @settings(deadline=None, max_examples=50)
 @given(sets, st.integers(0, 2**32 - 1))
-def test_class_scores_are_those_of_pandas(arrays: Arrays, seed: int) -> None:
+def test_class_scores_are_those_of_pandas(threshold: float, arrays: Arrays, seed: int) -> None:
     p, y = arrays
     choices = np.asarray(["bird", "cat", "dog", None], object)
     names = np.random.default_rng(seed).choice(choices, len(p)).tolist()
-    frame = pd.DataFrame({"name": names, "real": y == 1, "called": p.astype(np.float64) >= 0.5})
+    frame = pd.DataFrame(
+        {"name": names, "real": y == 1, "called": p.astype(np.float64) >= threshold}
+    )
     frame["right"] = frame["real"] == frame["called"]
     expected = [
         {
@@ -517,7 +520,7 @@ def test_class_scores_are_those_of_pandas(arrays: Arrays, seed: int) -> None:
         }
         for name, group in frame.dropna(subset=["name"]).groupby("name", sort=True)
     ]
-    found = class_scores(p, y, names)
+    found = class_scores(p, y, names, threshold)
     assert len(found) == len(expected)
     for row, reference in zip(found, expected, strict=True):
         assert row == {
