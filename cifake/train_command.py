@@ -90,7 +90,7 @@ def carry_out(job: Job, console: Console) -> int:
 
 def print_outcome(job: Job, console: Console) -> None:
     """The test scores at the length asked for, and where the runs are."""
-    table = Table(title=f"test, after {job.aim.epochs} epochs, %", title_justify="left")
+    table = Table(title=f"test, epoch {job.aim.epochs}, %", title_justify="left")
     for name in ("seed", "data set"):
         table.add_column(name, no_wrap=True)
     for name in SHOWN:
