@@ -10,7 +10,7 @@ from cifake.config import Config
 from cifake.data.pack import Pack
 from cifake.data.subsets import split_rows
 from cifake.models import catalogue
-from sweeps.store import RunState
+from cifake.runs import RunState
 
 _BATCHES = 30
 _FEW_BATCHES = 2

@@ -271,3 +271,9 @@ def test_rates_are_shares_and_times_are_seconds() -> None:
         for column in table.columns:
             if column.name.endswith("seconds"):
                 assert column.unit == "s"
+
+
+def test_packs_outlive_a_change_of_the_tables_of_runs() -> None:
+    versions = {name: t.schema.metadata[b"cifake.schema_version"] for name, t in TABLES.items()}
+    assert int(versions.pop("images")) == tables.IMAGES_VERSION
+    assert {int(version) for version in versions.values()} == {tables.SCHEMA_VERSION}

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cifake import tables
 from sweeps.store import Store
@@ -497,3 +498,15 @@ def test_a_sweep_on_real_images(command: Command, real_sample: Path, tmp_path: P
         assert 0 < losses[0] < 1
     report = (store / "sweeps" / "placements" / "report.md").read_text()
     assert "cifake test" in report
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to train on")
+def test_a_sweep_that_asks_for_a_gpu_falls_back_where_there_is_none(
+    command: Command, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    ended(command("run", "demo", *ONE_RUN, "--set", "resources.gpus=0.25", "--store", store))
+    (state,) = Store(store).run_states().values()
+    assert state.status == "complete"
+    (fallback,) = state.row["fallbacks"]
+    assert "0.25 GPU was asked for" in fallback
