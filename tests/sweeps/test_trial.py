@@ -594,7 +594,7 @@ def test_a_stack_killed_at_any_instant_ends_with_the_rows_of_one_that_was_not(
     while True:
         process = child(task)
         try:
-            process.wait(timeout=rng.uniform(0.1, 0.7) * whole if killed < 7 else 120)
+            process.wait(timeout=rng.uniform(0.05, 0.35) * whole if killed < 7 else 120)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
