@@ -9,7 +9,7 @@ from statistics import median
 from cifake.config import Config
 from cifake.data.pack import Pack
 from cifake.data.subsets import split_rows
-from sweeps.store import RunState
+from cifake.runs import RunState
 
 _BATCHES = 30
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cifake.config import Config, run_id
+from cifake.runs import RunState
 from sweeps.spec import Variant
-from sweeps.store import RunState
 
 SPLIT_GAIN = 0.05
 """A stack is split only where that shortens the predicted makespan by more than this share."""

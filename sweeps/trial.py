@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cifake import tables
-from cifake.config import Config
+from cifake.config import Config, run_id
 from cifake.data.pack import open_pack
 from cifake.data.subsets import split_rows
-from sweeps.evaluate import Images, evaluation_tables
-from sweeps.record import Record
+from cifake.evaluations import Images, evaluation_tables
+from cifake.record import Record
 from sweeps.store import Store
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def run_stack(task: Task, report: Callable[[Report], None]) -> None:
     torch.set_num_threads(1)
     config = Config.model_validate(task.config)
     store = Store(Path(task.store))
-    records = {seed: Record(store, config, seed) for seed in task.seeds}
+    folders = {seed: store.run(run_id(config.config_id, seed)) for seed in task.seeds}
+    records = {seed: Record(folder, config, seed) for seed, folder in folders.items()}
     try:
         _Stack(task, config, records).execute(report)
     except Exception:
@@ -151,7 +152,7 @@ class _Stack:
         ]
         for epoch in late:
             model = build(self.config, record.seed)
-            model.load_state_dict(record.store.read_weights(record.run_id, epoch))
+            model.load_state_dict(record.folder.read_weights(epoch))
             self._evaluate(record, model, epoch)
         if late:
             record.commit()

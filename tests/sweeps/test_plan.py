@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cifake.config import Config, run_id
+from cifake.runs import RunState
 from sweeps.plan import Cell, Plan, Stack, make_cells, make_plan, makespan
 from sweeps.spec import Variant
-from sweeps.store import RunState
 
 EVALUATIONS = (("demo", "validation"), ("demo", "test"))
 

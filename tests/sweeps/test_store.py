@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,24 +11,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from cifake import tables
 from cifake.errors import InputError
-from sweeps.store import MARKER, SCHEMA, Store, write_aside
-
-WRITER = """
-import sys
-import tempfile
-from pathlib import Path
-from sweeps.store import write_aside
-path, size = Path(sys.argv[1]), int(sys.argv[2])
-number = 0
-while True:
-    number += 1
-    print(number, flush=True)
-    write_aside(path, bytes([number % 251]) * size)
-"""
+from sweeps.store import MARKER, SCHEMA, Store
 
 
 def run_row(run_id: str = "r1", **changes: Any) -> dict[str, Any]:
@@ -56,49 +40,6 @@ def store(tmp_path: Path) -> Store:
     return Store.open(tmp_path / "store", create=True)
 
 
-@pytest.mark.parametrize(("size", "writes"), [(10, 300), (10**6, 40), (3 * 10**7, 1), (10**7, 6)])
-def test_a_killed_writer_leaves_the_old_or_the_new_content(
-    store: Store, size: int, writes: int
-) -> None:
-    commit(store)
-    path = store.root / "runs" / "r1" / "extra.bin"
-    write_aside(path, b"\0" * size)
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path), str(size)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    for _ in range(writes):
-        process.stdout.readline()
-    process.kill()
-    rest = process.stdout.read().split()
-    process.wait()
-    process.stdout.close()
-    content = path.read_bytes()
-    assert len(content) == size, "never half"
-    assert len(set(content)) == 1, "never a mixture"
-    last = int(rest[-1]) if rest else writes
-    assert content[0] in {(last - 1) % 251, last % 251}, "the last write, or the one before"
-    assert store.run_ids() == ["r1"], "what a killed writer left is no run"
-    assert set(store.run_states()) == {"r1"}
-    write_aside(path, b"new")
-    assert path.read_bytes() == b"new"
-
-
-def test_a_write_that_fails_leaves_the_old_content_and_no_litter(store: Store) -> None:
-    path = store.root / "a" / "file"
-    write_aside(path, b"old")
-    with pytest.raises(TypeError):
-        write_aside(path, "not bytes")  # type: ignore[arg-type]
-    assert path.read_bytes() == b"old"
-    assert os.listdir(path.parent) == ["file"]
-
-
-def test_a_file_written_aside_can_be_read_by_others(store: Store) -> None:
-    path = store.root / "file"
-    write_aside(path, b"x")
-    assert path.stat().st_mode & 0o777 == 0o644
-
-
 def test_a_table_comes_back_as_it_was_written(store: Store) -> None:
     commit(store, seed=3, error="a | b\nc")
     state = store.run_state("r1")
@@ -111,14 +52,6 @@ def test_a_table_comes_back_as_it_was_written(store: Store) -> None:
     table = tables.TABLES["epochs"].from_rows(rows)
     store.write("r1", "epochs", table)
     assert store.read("r1", "epochs").equals(table)
-
-
-def test_rows_beyond_the_committed_epoch_are_left_out(store: Store) -> None:
-    rows = [{"run_id": "r1", "epoch": n} for n in (1, 2, 3)]
-    store.write("r1", "epochs", tables.TABLES["epochs"].from_rows(rows))
-    found = store.read("r1", "epochs", epochs=2)
-    assert found["epoch"].to_pylist() == [1, 2]
-    assert len(store.read("r1", "epochs")) == 3
 
 
 def test_a_run_that_never_committed_is_listed_but_has_no_state(store: Store) -> None:
@@ -144,22 +77,6 @@ def test_a_stray_file_among_the_runs_is_no_run(store: Store) -> None:
     commit(store)
     (store.root / "runs" / ".DS_Store").write_bytes(b"\0")
     assert set(store.run_states()) == {"r1"}
-
-
-def test_weights_and_optimizer_state_come_back_bit_by_bit(store: Store) -> None:
-    weights = {"w": torch.randn(4, 3, 5, 5).to(memory_format=torch.channels_last)}
-    optimizer = {"w/momentum_buffer": torch.randn(4, 3, 5, 5), "w/step": torch.tensor(3.0)}
-    for epoch in (1, 2, 11):
-        store.write_state("r1", epoch, weights, optimizer)
-    assert torch.equal(store.read_weights("r1", 2)["w"], weights["w"])
-    found = store.read_optimizer("r1", 2)
-    assert found.keys() == optimizer.keys()
-    assert all(torch.equal(found[name], optimizer[name]) for name in optimizer)
-    store.drop_old_optimizers("r1", 2)
-    kept = sorted(path.name for path in (store.root / "runs" / "r1").iterdir())
-    weights_kept = [f"weights-{epoch:04}.safetensors" for epoch in (1, 2, 11)]
-    # A later state may be a newer driver's; only what is superseded goes.
-    assert kept == ["optimizer-0002.safetensors", "optimizer-0011.safetensors", *weights_kept]
 
 
 def test_a_store_opens_again_and_a_missing_one_is_only_made_when_asked(tmp_path: Path) -> None:
@@ -308,13 +225,3 @@ def test_a_damaged_table_of_a_sweep_is_refused_with_what_to_do(store: Store) -> 
     store.write_sweep("demo", "cells.parquet", b"nonsense")
     with pytest.raises(InputError, match="delete it"):
         store.read_sweep("demo", "cells")
-
-
-def test_damaged_weights_name_their_file(store: Store) -> None:
-    store.write_state("r1", 1, {"w": torch.ones(3)}, {})
-    path = store.root / "runs" / "r1" / "weights-0001.safetensors"
-    path.write_bytes(path.read_bytes()[:-2])
-    with pytest.raises(RuntimeError, match=r"weights-0001\.safetensors"):
-        store.read_weights("r1", 1)
-    with pytest.raises(RuntimeError, match=r"weights-0002\.safetensors"):
-        store.read_weights("r1", 2)

@@ -16,27 +16,31 @@ import pyarrow.compute as pc
 
 from cifake import tables
 from cifake.config import TRAINER_VERSION, Config, run_id
-from sweeps.store import Store
+from cifake.runs import RunFolder
 
 if TYPE_CHECKING:
     from cifake.training import State
 
 
 class Record:
-    """A run as the store has it, and what has come since; nothing counts before `commit`."""
+    """A run as its folder has it, and what has come since; nothing counts before `commit`."""
 
-    def __init__(self, store: Store, config: Config, seed: int) -> None:
-        self.store = store
+    def __init__(self, folder: RunFolder, config: Config, seed: int) -> None:
+        self.folder = folder
         self.seed = seed
-        self.run_id = run_id(config.config_id, seed)
-        state = store.run_state(self.run_id)
+        state = folder.state()
         self.row = _new_row(config, seed) if state is None else dict(state.row)
         self.committed = dict(self.row)
         self.grown: dict[tables.RunTable, list[pa.Table]] = {
-            table: [store.read(self.run_id, table, epochs=self.epochs_done)]
+            table: [folder.read(table, epochs=self.epochs_done)]
             for table in tables.RUN_TABLES
             if table != "runs"
         }
+
+    @property
+    def run_id(self) -> str:
+        """The run."""
+        return self.folder.run_id
 
     @property
     def epochs_done(self) -> int:
@@ -85,19 +89,18 @@ class Record:
         from cifake.training import State
 
         epoch = self.epochs_done
-        weights = self.store.read_weights(self.run_id, epoch)
-        return State(epoch, weights, self.store.read_optimizer(self.run_id, epoch))
+        return State(epoch, self.folder.read_weights(epoch), self.folder.read_optimizer(epoch))
 
     def write_state(self, state: State) -> None:
         """Write the state after an epoch."""
-        self.store.write_state(self.run_id, state.epoch, state.weights, state.optimizer)
+        self.folder.write_state(state.epoch, state.weights, state.optimizer)
 
     def commit(self, **changes: Any) -> None:
         """Write every table, and last the row that makes them count."""
         import torch
 
         for table in self.grown:
-            self.store.write(self.run_id, table, self.rows(table))
+            self.folder.write(table, self.rows(table))
         self.row |= {
             "host": socket.gethostname(),
             "device": f"cpu {platform.machine()}",
@@ -106,7 +109,7 @@ class Record:
             **changes,
         }
         self._write_row(self.row)
-        self.store.drop_old_optimizers(self.run_id, self.epochs_done)
+        self.folder.drop_old_optimizers(self.epochs_done)
 
     def commit_failure(self, error: str) -> None:
         """Write the error into the last committed row; what came since is given up."""
@@ -115,7 +118,7 @@ class Record:
         )
 
     def _write_row(self, row: dict[str, Any]) -> None:
-        self.store.write(self.run_id, "runs", tables.TABLES["runs"].from_rows([row]))
+        self.folder.write("runs", tables.TABLES["runs"].from_rows([row]))
         self.row = row
         self.committed = dict(row)
 
