@@ -130,7 +130,7 @@ def _sliced(model: Any, starts: tuple[int, ...]) -> Parts:
     names = ("stem", "stage1", "stage2", "stage3", "stage4")
     parts: Parts = {
         name: model.features[first:last]
-        for name, first, last in zip(names, bounds, bounds[1:], strict=True)
+        for name, first, last in zip(names, bounds[:-1], bounds[1:], strict=True)
     }
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return parts | {"head": nn.Sequential(*pool, model.classifier)}
