@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import rankdata
+from scipy.stats import binomtest, rankdata
 from torch import nn
 
 from cifake.tables import DEDUPLICATED, SCORES, THRESHOLDS
@@ -33,6 +33,19 @@ class Counts(NamedTuple):
     fp: npt.NDArray[np.int64]
     tn: npt.NDArray[np.int64]
     fn: npt.NDArray[np.int64]
+
+
+class Disagreements(NamedTuple):
+    """Where two classifiers of the same images are right (McNemar 1947)."""
+
+    both_right: int
+    only_first: int
+    """Images that the first classifies as their label says, and the second does not."""
+
+    only_second: int
+    both_wrong: int
+    p: float
+    """Exact two-sided p of equal error rates; 1 where the two are right on the same images."""
 
 
 def predict(
@@ -116,20 +129,21 @@ def evaluation(
     labels: Labels,
     duplicates: npt.NDArray[np.bool_],
     validation_threshold: float | None,
+    threshold: float = DEFAULT_THRESHOLD,
 ) -> dict[str, float | int | None]:
     """A row of the `evaluations` table, its keys left out."""
     unique = ~duplicates
-    at = counts(probabilities, labels, np.asarray([DEFAULT_THRESHOLD]))
-    deduplicated = scores(probabilities[unique], labels[unique])
+    at = counts(probabilities, labels, np.asarray([threshold]))
+    deduplicated = scores(probabilities[unique], labels[unique], threshold)
     tuned = None
     if validation_threshold is not None and len(labels):
         chosen = counts(probabilities, labels, np.asarray([validation_threshold]))
         tuned = threshold_scores(chosen)["accuracy"][0]
     return {
         "n": len(labels),
-        "threshold": DEFAULT_THRESHOLD,
+        "threshold": threshold,
         **{name: int(value[0]) for name, value in at._asdict().items()},
-        **scores(probabilities, labels),
+        **scores(probabilities, labels, threshold),
         "n" + DEDUPLICATED: int(unique.sum()),
         **{name + DEDUPLICATED: value for name, value in deduplicated.items()},
         "validation_threshold": validation_threshold,
@@ -148,10 +162,13 @@ def best_threshold(probabilities: npt.NDArray[np.floating], labels: Labels) -> f
 
 
 def class_scores(
-    probabilities: npt.NDArray[np.floating], labels: Labels, names: Sequence[str | None]
+    probabilities: npt.NDArray[np.floating],
+    labels: Labels,
+    names: Sequence[str | None],
+    threshold: float = DEFAULT_THRESHOLD,
 ) -> list[dict[str, str | int | float | None]]:
-    """Recall and accuracy of each named group at threshold 0.5, in the order of the names."""
-    right = (probabilities.astype(np.float64) >= DEFAULT_THRESHOLD) == (labels == 1)
+    """Recall and accuracy of each named group, in the order of the names."""
+    right = _right(probabilities, labels, threshold)
     grouped = np.asarray([name or "" for name in names])
     rows: list[dict[str, str | int | float | None]] = []
     for name in sorted(set(grouped.tolist()) - {""}):
@@ -167,6 +184,33 @@ def class_scores(
             }
         )
     return rows
+
+
+def disagreements(
+    first: npt.NDArray[np.floating],
+    second: npt.NDArray[np.floating],
+    labels: Labels,
+    threshold: float = DEFAULT_THRESHOLD,
+) -> Disagreements:
+    """Compare two classifiers image by image.
+
+    Args:
+        first: shape (n,), probabilities of REAL of one classifier.
+        second: shape (n,), of the other, for the same images.
+        labels: shape (n,), 0 FAKE, 1 REAL.
+        threshold: REAL is called at this probability or above.
+    """
+    a, b = _right(first, labels, threshold), _right(second, labels, threshold)
+    one, other = int((a & ~b).sum()), int((~a & b).sum())
+    p = float(binomtest(one, one + other).pvalue) if one + other else 1.0
+    return Disagreements(int((a & b).sum()), one, other, int((~a & ~b).sum()), p)
+
+
+def _right(
+    probabilities: npt.NDArray[np.floating], labels: Labels, threshold: float
+) -> npt.NDArray[np.bool_]:
+    """Whether each image is classified as its label says."""
+    return np.asarray((probabilities.astype(np.float64) >= threshold) == (labels == 1), np.bool_)
 
 
 def _divide(

@@ -15,7 +15,8 @@ from cifake.data.pack import Pack
 if TYPE_CHECKING:
     from torch import nn
 
-_GROUPS = ("content_class", "coarse_class", "generator")
+GROUPS = ("content_class", "coarse_class", "generator")
+"""What images are grouped by, as `images` and `classes` name it."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def evaluation_tables(
     curve = {name: pa.array(values, pa.float64()) for name, values in scores.items()}
     classes = [
         {**keys, "kind": kind, **group}
-        for kind in _GROUPS
+        for kind in GROUPS
         for group in evaluation.class_scores(
             probabilities, labels, images.pack.words(kind, images.rows)
         )

@@ -15,13 +15,14 @@ from rich.table import Table
 from cifake.config import Config
 from cifake.errors import run_command
 from cifake.models import catalogue
+from cifake.runs import STORE_VARIABLE
 from sweeps import specfile
 from sweeps.outcome import report_sweep, sweep_status, unfinished, write_cells
 from sweeps.plan import Plan
 from sweeps.progress import make_console
 from sweeps.run_grid import plan_grid, print_plan, run_grid
 from sweeps.run_search import SearchPlan, plan_search, print_search_plan, run_search
-from sweeps.store import STORE_VARIABLE, Store
+from sweeps.store import Store
 from sweeps.sweep import open_sweep, read_spec, workers_for
 
 app = typer.Typer(

@@ -25,7 +25,6 @@ from cifake.runs import RunFolder, RunState
 
 SCHEMA = 1
 MARKER = "store.json"
-STORE_VARIABLE = "CIFAKE_STORE"
 _THREADS = 8
 
 
