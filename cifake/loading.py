@@ -204,7 +204,7 @@ def configure(where: str, state: Tensors, given: Mapping[str, object]) -> tuple[
             f"one of {models}",
         )
     found = _agreeing(found or {}, given)
-    return _config({**found, **given}), state
+    return _config("--set" if given else where, {**found, **given}), state
 
 
 def _agreeing(found: dict[str, object], given: Mapping[str, object]) -> dict[str, object]:
@@ -216,25 +216,25 @@ def _agreeing(found: dict[str, object], given: Mapping[str, object]) -> dict[str
     return {key: value for key, value in found.items() if key.startswith("input")}
 
 
-def _config(settings: Mapping[str, object]) -> Config:
+def _config(where: str, settings: Mapping[str, object]) -> Config:
     try:
         return Config.model_validate(nest(settings))
     except ValidationError as error:
-        raise InputError([*_mistakes(error)]) from None
+        raise InputError([*_mistakes(where, error)]) from None
 
 
-def _mistakes(error: ValidationError) -> Iterator[Mistake]:
+def _mistakes(where: str, error: ValidationError) -> Iterator[Mistake]:
     for details in error.errors():
         field = ".".join(map(str, details["loc"])) or None
         message = str(details["msg"]).removeprefix("Value error, ")
         value = details["input"] if field else None
         for line in message.splitlines():
-            yield Mistake(where="--set", field=field, value=value, problem=line)
+            yield Mistake(where=where, field=field, value=value, problem=line)
 
 
 def _sites_by_channels(placement: object) -> dict[int, tuple[str, ...]]:
     """The sites of the base network that a placement names, by their number of channels."""
-    config = _config({"model": "base", "attention": "srm", "placement": placement})
+    config = _config("--set", {"model": "base", "attention": "srm", "placement": placement})
     channels = catalogue.sites_of(config)
     sites: dict[int, tuple[str, ...]] = {}
     for site in catalogue.placement_sites(config, config.placement):
@@ -280,16 +280,18 @@ def fitted(where: str, config: Config, state: Tensors) -> nn.Module:
 
 
 def _misfits(where: str, own: Mapping[str, Any], given: Tensors) -> Iterator[Mistake]:
-    for name, value in own.items():
-        if name not in given:
-            yield Mistake(where=where, field=name, problem="is missing")
-        elif given[name].shape != value.shape:
-            problem = f"has shape {_shape(given[name])}, must have {_shape(value)}"
+    for verdict, names in (
+        ("missing", [name for name in own if name not in given]),
+        ("unexpected", [name for name in given if name not in own]),
+    ):
+        if names:
+            yield Mistake(where=where, problem=f"{verdict}: {', '.join(names)}")
+    for name in (name for name in own if name in given):
+        if given[name].shape != own[name].shape:
+            problem = f"has shape {_shape(given[name])}, must have {_shape(own[name])}"
             yield Mistake(where=where, field=name, problem=problem)
         elif given[name].is_floating_point() and not given[name].isfinite().all():
             yield Mistake(where=where, field=name, problem="holds numbers that are not finite")
-    for name in sorted(given.keys() - own.keys()):
-        yield Mistake(where=where, field=name, problem="is unexpected")
 
 
 def _described(config: Config) -> str:

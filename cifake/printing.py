@@ -80,8 +80,14 @@ def _headline(model: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 
 def _classes_table(row: Mapping[str, Any]) -> Table:
     table = Table(
-        "", escape(row["dataset"]), "images", "recall REAL, %", "recall FAKE, %", "accuracy, %"
+        "",
+        escape(row["dataset"]),
+        "images",
+        "recall of REAL, %",
+        "recall of FAKE, %",
+        "accuracy, %",
     )
+    table.columns[1].no_wrap = True
     last = None
     for group in row["classes"]:
         kind = "" if group["kind"] == last else _KINDS[group["kind"]]

@@ -40,14 +40,15 @@ def draw_sheet(title: str, explanation: Explanation, columns: int) -> bytes:
         columns: images of a group side by side.
     """
     panels = math.ceil(len(explanation.gates) / _PANEL_COLUMNS)
-    heights = [2 * (2 * _INCH_AN_IMAGE + 0.95), *([2.5 * panels + 0.35] if panels else [])]
+    heights = [2 * (2 * _INCH_AN_IMAGE + 0.75), 0.6, *([2.5 * panels + 0.7] if panels else [])]
     width = max(8.0, 2 * columns * _INCH_AN_IMAGE + 1.4)
-    figure = Figure(figsize=(width, sum(heights) + 0.7), layout="constrained")
+    figure = Figure(figsize=(width, sum(heights) + 0.5), layout="constrained")
     figure.suptitle(title, fontsize=12)
-    parts = figure.subfigures(len(heights), 1, height_ratios=heights, hspace=0.02, squeeze=False)
+    parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)
     _draw_groups(parts[0, 0], explanation, columns)
+    _draw_key(parts[1, 0])
     if panels:
-        _draw_gates(parts[1, 0], explanation, panels)
+        _draw_gates(parts[2, 0], explanation, panels)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     return buffer.getvalue()
@@ -75,7 +76,25 @@ def _draw_image(axes: npt.NDArray[np.object_], image: Explained) -> None:
     above.set_title(f"{image.probability:.3f}", fontsize=7.5, pad=2)
     below.imshow(overlay(image.pixels, image.map), interpolation="nearest")
     if not image.map.any():
-        below.set_title("no evidence", fontsize=6.5, pad=1.5, color="0.4")
+        below.set_title("0 everywhere", fontsize=6.5, pad=1.5, color="0.4")
+
+
+def _draw_key(part: SubFigure) -> None:
+    text, bar = part.subplots(1, 2, width_ratios=(3, 1))
+    text.set_axis_off()
+    text.text(
+        0,
+        0.5,
+        "Above: the image and its probability of REAL. Below: where the evidence for the class "
+        "that is called comes from,\neach map scaled to its own maximum; without colour where "
+        "there is none.",
+        fontsize=8,
+        va="center",
+    )
+    mappable = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), _HEAT)
+    part.colorbar(mappable, cax=bar, orientation="horizontal")
+    bar.set_box_aspect(0.05)
+    bar.set_xticks([0, 1], ["none", "most"], fontsize=8)
 
 
 def overlay(
@@ -107,7 +126,8 @@ def _draw_gates(part: SubFigure, explanation: Explanation, rows: int) -> None:
         _draw_site(axis, site, gates)
     for axis in axes[:, 0]:
         axis.set_ylabel("gate")
-    axes.flat[0].legend(frameon=False, fontsize=8)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    part.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
 
 
 def _draw_site(axis: Axes, site: str, gates: dict[str, GateStatistics]) -> None:
