@@ -76,8 +76,8 @@ DataOption = Annotated[
         "--data",
         metavar="[NAME=]PATH|NAME",
         help="Where a data set lies: a folder, archive or parquet files; a bare path is the "
-        "training set, or a folder of data sets. Or the name of a set that lies here or in "
-        "$CIFAKE_DATA. Sets named here are looked at unless --on says which; repeatable.",
+        "training set, or a folder of data sets. Or the name alone of a set in $CIFAKE_DATA. The "
+        "sets that are named here are looked at unless --on says which; repeatable.",
     ),
 ]
 OnOption = Annotated[

@@ -31,9 +31,9 @@ def select(data: Sequence[str], on: Sequence[str], default: str) -> Selection:
     """Read the options `--data` and `--on`.
 
     `--data` says where data lie: `NAME=PATH`, or a bare path that holds the default set or a folder
-    of sets. It may also be a set's name alone, which then lies at a path of that name or in
-    `$CIFAKE_DATA`. Without `--on` the sets that `--data` names are chosen; if it names none, the
-    default.
+    of sets. It may also be a set's name alone, which is then looked for as if nothing were said of
+    where it lies; a folder of that name is given as `./NAME`. Without `--on` the sets that `--data`
+    names are chosen; if it names none, the default.
 
     Args:
         data: every `--data`, in order.
@@ -47,7 +47,6 @@ def select(data: Sequence[str], on: Sequence[str], default: str) -> Selection:
     for option in data:
         name = option.partition("=")[0]
         if option in DATASETS:
-            located += [f"{option}={option}"] if Path(option).exists() else []
             named.append(option)
         else:
             located.append(option)
