@@ -15,6 +15,7 @@ from rich.table import Table
 
 from cifake import asking, printing
 from cifake.data.catalogue import DATASETS
+from cifake.data.fit import DEFAULT_FILTER, FILTERS
 from cifake.data.pack import Pack
 from cifake.data.raw import LABELS
 from cifake.data.watch import open_watched
@@ -99,7 +100,9 @@ SplitOption = Annotated[
 ]
 ThresholdOption = Annotated[
     float,
-    typer.Option("--threshold", min=0, max=1, help="REAL is a probability of at least this."),
+    typer.Option(
+        "--threshold", metavar="P", min=0, max=1, help="REAL is a probability of at least this."
+    ),
 ]
 
 
@@ -202,8 +205,12 @@ def predict(
     *,
     filter_: Annotated[
         str,
-        typer.Option("--filter", metavar="NAME", help="How images are resized to 32×32."),
-    ] = "bilinear",
+        typer.Option(
+            "--filter",
+            metavar="NAME",
+            help=f"How images are resized to 32×32: {', '.join(FILTERS)}.",
+        ),
+    ] = DEFAULT_FILTER,
     threshold: ThresholdOption = 0.5,
     epoch: EpochOption = None,
     settings: SettingOption = None,
@@ -240,9 +247,9 @@ def explain(  # noqa: PLR0913 - one parameter an option
     ] = None,
     per_group: Annotated[
         int,
-        typer.Option("--per-group", min=1, max=12, help="Images drawn of each group."),
+        typer.Option("--per-group", metavar="N", min=1, max=12, help="Images of each group."),
     ] = 6,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the draw.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the draw.")] = 0,
     epoch: EpochOption = None,
     settings: SettingOption = None,
     store: StoreOption = None,
