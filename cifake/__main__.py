@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -20,10 +19,10 @@ from cifake.data.pack import Pack
 from cifake.data.raw import LABELS
 from cifake.data.watch import open_watched
 from cifake.errors import refuse, run_command, suggest
-from cifake.runs import STORE_VARIABLE
+from cifake.store import usual_root
 
 app = typer.Typer(
-    help="Data sets of photographs and generated images, and networks that tell them apart.",
+    help="Data sets of photographs and generated images, and classifiers trained on them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -106,9 +105,92 @@ ThresholdOption = Annotated[
 ]
 
 
-@app.callback()
-def _group() -> None:
-    """Data sets of photographs and generated images, and networks that tell them apart."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
+UNFINISHED = 1
+"""Exit code of runs that did not reach the length asked for."""
+
+
+@app.command()
+def train(  # noqa: PLR0913 - one parameter for each option
+    *,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Architecture or preset; `sweeps list` names them."),
+    ] = None,
+    epochs: Annotated[int, typer.Option(metavar="N", help="Length of every run.")] = 1,
+    seed: Annotated[
+        list[str] | None,
+        typer.Option(metavar="N[,N…]", help="One run for each seed; repeatable. Default: 0."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A parameter by dotted path, as in optimizer.lr=0.01; repeatable.",
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Training set. Default: cifake.")
+    ] = None,
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data",
+            metavar="[NAME=]PATH",
+            help="Where a data set lies: a folder, archive or parquet files; repeatable. A bare "
+            "path is the training set, or a folder of data sets. Default: $CIFAKE_DATA.",
+        ),
+    ] = None,
+    evaluate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Evaluate the test split of this data set; repeatable. Default: the training "
+            "set's.",
+        ),
+    ] = None,
+    validation: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Training images set aside for validation. Default: 5000."),
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu or cuda.")] = "cpu",
+    store: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where runs live. Default: $CIFAKE_STORE, store."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Train one configuration, or read it where the store has it already."""
+    from cifake import train_command
+    from cifake.training_request import Options, read_request
+
+    console = Console(stderr=as_json)
+    request = read_request(
+        Options(
+            model=model,
+            epochs=epochs,
+            seeds=seed or (),
+            settings=settings or (),
+            dataset=dataset,
+            evaluate=evaluate or (),
+            validation=validation,
+            device=device,
+        )
+    )
+    job = train_command.prepare(request, usual_root(store), sources or [], Console(stderr=True))
+    try:
+        trained = train_command.carry_out(job, console)
+    except KeyboardInterrupt:
+        console.print("stopped; finished epochs are kept, and the same command goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        print(train_command.as_json(job, trained))
+    else:
+        train_command.print_outcome(job, console)
+    raise typer.Exit(0 if job.finished() else UNFINISHED)
 
 
 @data.command("list")
@@ -274,8 +356,9 @@ SOME_UNREADABLE = 1
 def _model(
     target: str, store: Path | None, epoch: int | None, settings: list[str] | None
 ) -> asking.ModelChoice:
-    folder = store or Path(os.environ.get(STORE_VARIABLE) or "store")
-    return asking.ModelChoice(target=target, store=folder, epoch=epoch, settings=settings or ())
+    return asking.ModelChoice(
+        target=target, store=usual_root(store), epoch=epoch, settings=settings or ()
+    )
 
 
 def describe(opened: Pack) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 
 from cifake import tables
@@ -18,7 +19,7 @@ from cifake.data.fit import FILTERS
 from cifake.data.raw import LABELS
 from cifake.data.watch import open_watched
 from cifake.errors import InputError, Mistake, refuse, suggest
-from cifake.evaluations import Images
+from cifake.evaluations import Images, NotFiniteError
 from cifake.files import write_aside
 from cifake.loading import Loaded, load
 from cifake.predicting import find_images, predict_files
@@ -112,13 +113,13 @@ def evaluate(
 
     kept, rows = [], []
     for part in images:
-        probabilities = part.probabilities(loaded.model)
+        probabilities = _probabilities(loaded, part)
         kept.append((part, probabilities))
         row = assessment.assess(part, probabilities, threshold)
         if classes:
             row["classes"] = assessment.assess_groups(part, probabilities, threshold)
         if other is not None:
-            second = part.probabilities(other.model)
+            second = _probabilities(other, part)
             row["against"] = assessment.compare(part, probabilities, second, threshold)
         rows.append(row)
     if predictions is not None:
@@ -180,9 +181,12 @@ def explain(
         names = ", ".join(part.dataset for part in images)
         refuse("--on", f"one page is of one data set; choose among {names}")
     (part,) = images
-    explanation = explaining.explain(
-        loaded.model, loaded.config, part, site=site, per_group=per_group, seed=seed
-    )
+    try:
+        explanation = explaining.explain(
+            loaded.model, loaded.config, part, site=site, per_group=per_group, seed=seed
+        )
+    except NotFiniteError as error:
+        refuse(loaded.name, str(error))
     from cifake.sheet import draw_sheet
 
     title = f"{_title(loaded)} on {part.dataset} {part.split}: Grad-CAM at {explanation.site}"
@@ -200,6 +204,13 @@ def explain(
             for site, labels in explanation.gates.items()
         },
     }
+
+
+def _probabilities(loaded: Loaded, images: Images) -> npt.NDArray[np.float32]:
+    try:
+        return images.probabilities(loaded.model)
+    except NotFiniteError as error:
+        refuse(loaded.name, str(error))
 
 
 def describe(loaded: Loaded) -> dict[str, Any]:

@@ -14,15 +14,20 @@ from cifake.evaluations import GROUPS, Images
 
 Probabilities = npt.NDArray[np.float32]
 
-_UNTOLD = ("validation_threshold", "accuracy_at_validation_threshold")
+_KEPT = (
+    *("n", "threshold", "tp", "fp", "tn", "fn"),
+    *tables.SCORES,
+    *(name + tables.DEDUPLICATED for name in ("n", *tables.SCORES)),
+)
+"""Columns of the `evaluations` table that do not rest on other images."""
 
 
 def assess(images: Images, probabilities: Probabilities, threshold: float) -> dict[str, Any]:
     """The columns of the `evaluations` table that say how good probabilities of shape (n,) are."""
     duplicates = images.pack.duplicates(images.rows)
-    row = evaluation.evaluation(probabilities, images.labels, duplicates, None, threshold)
-    kept = {name: value for name, value in row.items() if name not in _UNTOLD}
-    return {"dataset": images.dataset, "split": images.split, **kept}
+    unchosen = evaluation.FromValidation()
+    row = evaluation.evaluation(probabilities, images.labels, duplicates, unchosen, threshold)
+    return {"dataset": images.dataset, "split": images.split, **{key: row[key] for key in _KEPT}}
 
 
 def assess_groups(

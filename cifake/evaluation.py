@@ -1,4 +1,4 @@
-"""From probabilities and labels to metrics. REAL is the positive class.
+"""From probabilities and labels to metrics. REAL is the positive class, unless a name says FAKE.
 
 Arrays in, plain numbers out; a metric that is undefined is None.
 """
@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.optimize import brentq
+from scipy.special import expit, logit
 from scipy.stats import binomtest, rankdata
 from torch import nn
 
-from cifake.tables import DEDUPLICATED, SCORES, THRESHOLDS
+from cifake.tables import (
+    DEDUPLICATED,
+    SCORES,
+    SCORES_AT_TEMPERATURE,
+    SCORES_AT_VALIDATION_THRESHOLD,
+    THRESHOLDS,
+)
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int8]
@@ -23,6 +32,15 @@ Scores = dict[str, float | None]
 
 DEFAULT_THRESHOLD = 0.5
 CALIBRATION_BINS = 15
+TEMPERATURES = (0.01, 100.0)
+"""Where a temperature is looked for; validation that is separated perfectly has the lower end."""
+
+_FALSE_POSITIVES = 20
+"""One in so many of FAKE may be called REAL for `tpr_at_5_fpr`."""
+
+_TINY = float(np.finfo(np.float32).eps)
+"""How near to 0 and 1 a probability may come before a logarithm is taken."""
+
 _BATCH = 500
 
 
@@ -33,6 +51,17 @@ class Counts(NamedTuple):
     fp: npt.NDArray[np.int64]
     tn: npt.NDArray[np.int64]
     fn: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FromValidation:
+    """What the validation images of an epoch chose, to be applied to every other split."""
+
+    threshold: float | None = None
+    """Threshold with the best accuracy; null without validation."""
+
+    temperature: float | None = None
+    """Temperature with the least loss; null without validation, or where it changes no loss."""
 
 
 class Disagreements(NamedTuple):
@@ -106,39 +135,39 @@ def scores(
         return dict.fromkeys(SCORES)
     p = probabilities.astype(np.float64)
     at = counts(probabilities, labels, np.asarray([threshold]))
-    hard = {name: values[0] for name, values in threshold_scores(at).items()}
-    real, fake = int(at.tp[0] + at.fn[0]), int(at.tn[0] + at.fp[0])
-    both = real > 0 and fake > 0
-    balanced = (int(at.tp[0]) / real + int(at.tn[0]) / fake) / 2 if both else None
-    return {
+    both = bool(0 < np.count_nonzero(labels) < len(labels))
+    found = {
+        **_called(at),
         "loss": _log_loss(p, labels),
-        "accuracy": hard["accuracy"],
-        "balanced_accuracy": balanced,
-        "precision": hard["precision"],
-        "recall": hard["recall"],
-        "f1": hard["f1"],
         "auroc": _auroc(p, labels) if both else None,
         "average_precision": _average_precision(p, labels) if both else None,
-        "brier": float(np.mean((p - labels) ** 2)),
+        "tpr_at_5_fpr": _tpr_at_5_fpr(p, labels) if both else None,
+        "brier": _brier(p, labels),
         "ece": _ece(p, labels),
     }
+    return {name: found[name] for name in SCORES}
 
 
 def evaluation(
     probabilities: npt.NDArray[np.floating],
     labels: Labels,
     duplicates: npt.NDArray[np.bool_],
-    validation_threshold: float | None,
+    chosen: FromValidation,
     threshold: float = DEFAULT_THRESHOLD,
 ) -> dict[str, float | int | None]:
-    """A row of the `evaluations` table, its keys left out."""
+    """A row of the `evaluations` table, its keys left out.
+
+    Args:
+        probabilities: shape (n,), of REAL.
+        labels: shape (n,), 0 FAKE, 1 REAL.
+        duplicates: shape (n,), whether the deduplicated scores leave the image out.
+        chosen: threshold and temperature, neither of them from these images unless they are
+            validation.
+        threshold: of the scores that `chosen` does not bear on.
+    """
     unique = ~duplicates
     at = counts(probabilities, labels, np.asarray([threshold]))
     deduplicated = scores(probabilities[unique], labels[unique], threshold)
-    tuned = None
-    if validation_threshold is not None and len(labels):
-        chosen = counts(probabilities, labels, np.asarray([validation_threshold]))
-        tuned = threshold_scores(chosen)["accuracy"][0]
     return {
         "n": len(labels),
         "threshold": threshold,
@@ -146,9 +175,23 @@ def evaluation(
         **scores(probabilities, labels, threshold),
         "n" + DEDUPLICATED: int(unique.sum()),
         **{name + DEDUPLICATED: value for name, value in deduplicated.items()},
-        "validation_threshold": validation_threshold,
-        "accuracy_at_validation_threshold": tuned,
+        "validation_threshold": chosen.threshold,
+        **_scores_at_threshold(probabilities, labels, chosen.threshold),
+        "temperature": chosen.temperature,
+        **_scores_at_temperature(probabilities, labels, chosen.temperature),
     }
+
+
+def from_validation(probabilities: npt.NDArray[np.floating], labels: Labels) -> FromValidation:
+    """What the validation images of an epoch choose.
+
+    Args:
+        probabilities: shape (n,), of REAL.
+        labels: shape (n,), 0 FAKE, 1 REAL.
+    """
+    return FromValidation(
+        best_threshold(probabilities, labels), best_temperature(probabilities, labels)
+    )
 
 
 def best_threshold(probabilities: npt.NDArray[np.floating], labels: Labels) -> float | None:
@@ -161,29 +204,35 @@ def best_threshold(probabilities: npt.NDArray[np.floating], labels: Labels) -> f
     return THRESHOLDS[int(best[len(best) // 2])]
 
 
-def class_scores(
-    probabilities: npt.NDArray[np.floating],
-    labels: Labels,
-    names: Sequence[str | None],
-    threshold: float = DEFAULT_THRESHOLD,
-) -> list[dict[str, str | int | float | None]]:
-    """Recall and accuracy of each named group, in the order of the names."""
-    right = _right(probabilities, labels, threshold)
-    grouped = np.asarray([name or "" for name in names])
-    rows: list[dict[str, str | int | float | None]] = []
-    for name in sorted(set(grouped.tolist()) - {""}):
-        inside = grouped == name
-        real, fake = inside & (labels == 1), inside & (labels == 0)
-        rows.append(
-            {
-                "name": name,
-                "n": int(inside.sum()),
-                "recall_real": float(right[real].mean()) if real.any() else None,
-                "recall_fake": float(right[fake].mean()) if fake.any() else None,
-                "accuracy": float(right[inside].mean()),
-            }
-        )
-    return rows
+def best_temperature(probabilities: npt.NDArray[np.floating], labels: Labels) -> float | None:
+    """The temperature in 0.01…100 with the least loss (Guo et al. 2017, section 4.2).
+
+    The loss is convex in the inverse of the temperature, so a root of its slope is its minimum. It
+    is null without images, and where all probabilities are 0.5, which no temperature changes.
+
+    Args:
+        probabilities: shape (n,), of REAL, on validation; clipped as for the loss.
+        labels: shape (n,), 0 FAKE, 1 REAL.
+    """
+    logits = _logits(probabilities)
+    if not logits.any():
+        return None
+    real = labels == 1
+
+    def slope(inverse: float) -> float:
+        return float(np.dot(expit(inverse * logits) - real, logits))
+
+    coldest, warmest = TEMPERATURES
+    if slope(1 / coldest) <= 0:
+        return coldest
+    if slope(1 / warmest) >= 0:
+        return warmest
+    return 1 / float(brentq(slope, 1 / warmest, 1 / coldest, xtol=1e-10, rtol=1e-10))
+
+
+def at_temperature(probabilities: npt.NDArray[np.floating], temperature: float) -> Floats:
+    """Probabilities of REAL, shape (n,), after their logits are divided by a temperature."""
+    return np.asarray(expit(_logits(probabilities) / temperature), np.float64)
 
 
 def disagreements(
@@ -192,18 +241,51 @@ def disagreements(
     labels: Labels,
     threshold: float = DEFAULT_THRESHOLD,
 ) -> Disagreements:
-    """Compare two classifiers image by image.
+    """How two classifiers did on the same images, with McNemar's exact test.
 
     Args:
-        first: shape (n,), probabilities of REAL of one classifier.
-        second: shape (n,), of the other, for the same images.
+        first: shape (n,), probabilities of REAL of the one classifier.
+        second: shape (n,), those of the other.
         labels: shape (n,), 0 FAKE, 1 REAL.
         threshold: REAL is called at this probability or above.
+
+    Raises:
+        ValueError: the arrays differ in length.
     """
+    if not len(first) == len(second) == len(labels):
+        sizes = f"{len(first)}, {len(second)} and {len(labels)}"
+        raise ValueError(f"two predictions of the same images are needed, not of {sizes}")
     a, b = _right(first, labels, threshold), _right(second, labels, threshold)
     one, other = int((a & ~b).sum()), int((~a & b).sum())
     p = float(binomtest(one, one + other).pvalue) if one + other else 1.0
     return Disagreements(int((a & b).sum()), one, other, int((~a & ~b).sum()), p)
+
+
+def class_scores(
+    probabilities: npt.NDArray[np.floating],
+    labels: Labels,
+    names: Sequence[str | None],
+    threshold: float = DEFAULT_THRESHOLD,
+) -> list[dict[str, str | int | float | None]]:
+    """Recall and accuracy of each named group, in the order of the names."""
+    kept = sorted({name for name in names if name})
+    places = {name: place for place, name in enumerate(kept)}
+    # Images of no group are counted behind the last and left there.
+    group = np.asarray([places.get(name or "", len(kept)) for name in names], np.int64)
+    right = _right(probabilities, labels, threshold)
+
+    def count(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        return np.bincount(group[chosen], minlength=len(kept) + 1)[: len(kept)]
+
+    real, fake = count(labels == 1), count(labels == 0)
+    columns = {
+        "name": kept,
+        "n": (real + fake).tolist(),
+        "recall_real": _divide(count(right & (labels == 1)), real),
+        "recall_fake": _divide(count(right & (labels == 0)), fake),
+        "accuracy": _divide(count(right), real + fake),
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _right(
@@ -221,10 +303,61 @@ def _divide(
     ]
 
 
+def _called(at: Counts) -> Scores:
+    """The scores of one threshold, REAL positive and then FAKE positive."""
+    real = {name: values[0] for name, values in threshold_scores(at).items()}
+    as_fake = Counts(tp=at.tn, fp=at.fn, tn=at.tp, fn=at.fp)
+    fake = {name: values[0] for name, values in threshold_scores(as_fake).items()}
+    recalls = (real["recall"], fake["recall"])
+    balanced = None if None in recalls else sum(r or 0.0 for r in recalls) / 2
+    return {
+        **real,
+        "balanced_accuracy": balanced,
+        **{name + "_fake": fake[name] for name in ("precision", "recall", "f1")},
+    }
+
+
+def _scores_at_threshold(
+    probabilities: npt.NDArray[np.floating], labels: Labels, threshold: float | None
+) -> Scores:
+    if threshold is None or not len(labels):
+        return dict.fromkeys(SCORES_AT_VALIDATION_THRESHOLD)
+    called = _called(counts(probabilities, labels, np.asarray([threshold])))
+    suffix = "_at_validation_threshold"
+    return {name: called[name.removesuffix(suffix)] for name in SCORES_AT_VALIDATION_THRESHOLD}
+
+
+def _scores_at_temperature(
+    probabilities: npt.NDArray[np.floating], labels: Labels, temperature: float | None
+) -> Scores:
+    if temperature is None or not len(labels):
+        return dict.fromkeys(SCORES_AT_TEMPERATURE)
+    p = at_temperature(probabilities, temperature)
+    values = (_log_loss(p, labels), _brier(p, labels), _ece(p, labels))
+    return dict(zip(SCORES_AT_TEMPERATURE, values, strict=True))
+
+
+def _logits(probabilities: npt.NDArray[np.floating]) -> Floats:
+    p = np.clip(probabilities.astype(np.float64), _TINY, 1 - _TINY)
+    return np.asarray(logit(p), np.float64)
+
+
 def _log_loss(p: Floats, labels: Labels) -> float:
-    tiny = float(np.finfo(np.float32).eps)
-    clipped = np.clip(np.where(labels == 1, p, 1 - p), tiny, 1 - tiny)
+    clipped = np.clip(np.where(labels == 1, p, 1 - p), _TINY, 1 - _TINY)
     return float(-np.log(clipped).mean())
+
+
+def _brier(p: Floats, labels: Labels) -> float:
+    return float(np.mean((p - labels) ** 2))
+
+
+def _tpr_at_5_fpr(p: Floats, labels: Labels) -> float:
+    """Recall at the lowest threshold above all but a twentieth of FAKE, ties on its far side."""
+    real, fake = p[labels == 1], p[labels == 0]
+    # The largest probability of FAKE that may not be called REAL any more.
+    place = len(fake) - 1 - len(fake) // _FALSE_POSITIVES
+    highest = np.partition(fake, place)[place]
+    return float(np.mean(real > highest))
 
 
 def _auroc(p: Floats, labels: Labels) -> float:

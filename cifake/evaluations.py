@@ -15,8 +15,14 @@ from cifake.data.pack import Pack
 if TYPE_CHECKING:
     from torch import nn
 
+    from cifake.evaluation import FromValidation
+
 GROUPS = ("content_class", "coarse_class", "generator")
 """What images are grouped by, as `images` and `classes` name it."""
+
+
+class NotFiniteError(ArithmeticError):
+    """A network gave probabilities that are no numbers; no score of them means anything."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +40,19 @@ class Images:
         return self.pack.labels[self.rows]
 
     def probabilities(self, model: nn.Module) -> npt.NDArray[np.float32]:
-        """Probabilities of REAL, shape (n,), float32."""
+        """Probabilities of REAL, shape (n,), float32.
+
+        Raises:
+            NotFiniteError: some are NaN.
+        """
         from cifake.evaluation import predict
 
-        return predict(model, self.pack.pixels, self.rows)
+        found = predict(model, self.pack.pixels, self.rows)
+        lost = len(found) - int(np.count_nonzero(np.isfinite(found)))
+        if lost:
+            where = f"{lost:,} of {len(found):,} images of {self.dataset} {self.split}"
+            raise NotFiniteError(f"probability became nan on {where}")
+        return found
 
 
 def evaluation_tables(
@@ -45,7 +60,7 @@ def evaluation_tables(
     epoch: int,
     images: Images,
     probabilities: npt.NDArray[np.float32],
-    validation_threshold: float | None,
+    chosen: FromValidation,
     *,
     keep_predictions: bool,
 ) -> dict[tables.RunTable, pa.Table]:
@@ -55,7 +70,7 @@ def evaluation_tables(
     labels = images.labels
     keys = {"run_id": run_id, "epoch": epoch, "dataset": images.dataset, "split": images.split}
     duplicates = images.pack.duplicates(images.rows)
-    row = evaluation.evaluation(probabilities, labels, duplicates, validation_threshold)
+    row = evaluation.evaluation(probabilities, labels, duplicates, chosen)
     at = evaluation.counts(probabilities, labels, np.asarray(tables.THRESHOLDS))
     scores = evaluation.threshold_scores(at)
     curve = {name: pa.array(values, pa.float64()) for name, values in scores.items()}

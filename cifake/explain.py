@@ -15,7 +15,7 @@ from torch import nn
 
 from cifake.config import Config
 from cifake.errors import refuse
-from cifake.evaluation import DEFAULT_THRESHOLD, predict
+from cifake.evaluation import DEFAULT_THRESHOLD
 from cifake.evaluations import Images
 from cifake.models import catalogue
 from cifake.models.network import Network
@@ -93,11 +93,12 @@ def explain(
 
     Raises:
         InputError: a model without feature maps, or a site that it does not have.
+        NotFiniteError: probabilities are NaN.
     """
     site = feature_site(config, site)
     network = as_network(model)
     with recorded_gates(network) as recorded:
-        probabilities = predict(network, images.pack.pixels, images.rows)
+        probabilities = images.probabilities(network)
     labels = images.labels
     drawn = draw(probabilities, labels, per_group, seed)
     explained = []

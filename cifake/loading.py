@@ -14,7 +14,9 @@ from pydantic import ValidationError
 from cifake.config import Config, DataSettings, leaves, nest
 from cifake.errors import InputError, Mistake, refuse, suggest
 from cifake.models import catalogue
+from cifake.parameters import explain, value_problem
 from cifake.runs import RunFolder
+from cifake.safe_yaml import load_yaml
 
 if TYPE_CHECKING:
     import torch
@@ -144,7 +146,8 @@ def parse_settings(options: Sequence[str]) -> dict[str, object]:
         InputError: every option without `=`, of an unknown key, or with an unreadable value.
     """
     keys = [path for path, _ in leaves(Config)]
-    mistakes, settings = [], {}
+    mistakes: list[Mistake] = []
+    settings: dict[str, object] = {}
     for option in options:
         key, separator, text = option.partition("=")
         if not separator:
@@ -155,23 +158,18 @@ def parse_settings(options: Sequence[str]) -> dict[str, object]:
             mistakes.append(Mistake(where="--set", field=key, problem=problem))
         else:
             try:
-                settings[key] = _value(text)
+                settings[key] = load_yaml(text)
             except yaml.YAMLError:
                 problem = "must be YAML, as in 0.01 or after_pool1"
                 mistakes.append(Mistake(where="--set", field=key, value=text, problem=problem))
+    mistakes += [
+        Mistake(where="--set", field=key, value=value, problem=wrong)
+        for key, value in settings.items()
+        if (wrong := value_problem(key, value))
+    ]
     if mistakes:
         raise InputError(mistakes)
     return settings
-
-
-def _value(text: str) -> object:
-    value = yaml.safe_load(text)
-    if not isinstance(value, str):
-        return value
-    try:
-        return float(value)  # YAML 1.1 takes 1e-5 for a word
-    except ValueError:
-        return value
 
 
 def configure(where: str, state: Tensors, given: Mapping[str, object]) -> tuple[Config, Tensors]:
@@ -226,9 +224,8 @@ def _config(where: str, settings: Mapping[str, object]) -> Config:
 def _mistakes(where: str, error: ValidationError) -> Iterator[Mistake]:
     for details in error.errors():
         field = ".".join(map(str, details["loc"])) or None
-        message = str(details["msg"]).removeprefix("Value error, ")
         value = details["input"] if field else None
-        for line in message.splitlines():
+        for line in explain(details).splitlines():
             yield Mistake(where=where, field=field, value=value, problem=line)
 
 

@@ -83,6 +83,7 @@ def _predict_batch(
             problems[number] = str(error)
     readable = np.asarray([n for n in range(len(files)) if n not in problems], np.int64)
     probabilities = dict(zip(readable.tolist(), predict(model, pixels, readable), strict=True))
+    problems |= {n: "the network gives NaN" for n, p in probabilities.items() if np.isnan(p)}
     for number, file in enumerate(files):
         name = _text(file)
         if number in problems:

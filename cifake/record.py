@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
-import platform
 import socket
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +14,7 @@ import pyarrow.compute as pc
 
 from cifake import tables
 from cifake.config import TRAINER_VERSION, Config, run_id
+from cifake.provenance import device_name, versions
 from cifake.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -25,8 +24,9 @@ if TYPE_CHECKING:
 class Record:
     """A run as its folder has it, and what has come since; nothing counts before `commit`."""
 
-    def __init__(self, folder: RunFolder, config: Config, seed: int) -> None:
+    def __init__(self, folder: RunFolder, config: Config, seed: int, device: str = "cpu") -> None:
         self.folder = folder
+        self.device = device
         self.seed = seed
         state = folder.state()
         self.row = _new_row(config, seed) if state is None else dict(state.row)
@@ -97,14 +97,12 @@ class Record:
 
     def commit(self, **changes: Any) -> None:
         """Write every table, and last the row that makes them count."""
-        import torch
-
         for table in self.grown:
             self.folder.write(table, self.rows(table))
         self.row |= {
             "host": socket.gethostname(),
-            "device": f"cpu {platform.machine()}",
-            "versions": json.dumps(_versions() | {"torch": torch.__version__}, sort_keys=True),
+            "device": device_name(self.device),
+            "versions": json.dumps(versions(), sort_keys=True),
             "updated_at": _now(),
             **changes,
         }
@@ -137,11 +135,6 @@ def _new_row(config: Config, seed: int) -> dict[str, Any]:
         "trainer_version": TRAINER_VERSION,
         **config.flat(),
     }
-
-
-def _versions() -> dict[str, str]:
-    names = ("cifake-sweeps", "numpy", "ray")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def _now() -> datetime.datetime:

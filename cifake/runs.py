@@ -28,9 +28,6 @@ from cifake.files import write_aside
 if TYPE_CHECKING:
     import torch
 
-STORE_VARIABLE = "CIFAKE_STORE"
-"""Names the folder of runs where no option does."""
-
 _WEIGHTS = re.compile(r"weights-(\d{4})\.safetensors")
 
 

@@ -14,8 +14,14 @@ import pyarrow.parquet as pq
 
 from cifake.config import Config, leaves
 
-SCHEMA_VERSION = 1
-"""Raised when a column changes its meaning or goes; written into every file."""
+SCHEMA_VERSION = 2
+"""Version of the tables of runs and sweeps, written into every file.
+
+Raised when a column comes, goes or changes its meaning.
+"""
+
+IMAGES_VERSION = 1
+"""Version of the table `images`: packs are kept when the tables of runs change."""
 
 THRESHOLDS = tuple(step / 100 for step in range(1, 100))
 """Decision thresholds of the `thresholds` table."""
@@ -43,6 +49,7 @@ class Table:
     row: str
     keys: tuple[str, ...]
     columns: tuple[Column, ...]
+    version: int = SCHEMA_VERSION
 
     @property
     def schema(self) -> pa.Schema:
@@ -50,7 +57,7 @@ class Table:
         fields = [
             pa.field(column.name, column.type, nullable=column.nullable) for column in self.columns
         ]
-        metadata = {_TABLE_KEY: self.name.encode(), _VERSION_KEY: str(SCHEMA_VERSION).encode()}
+        metadata = {_TABLE_KEY: self.name.encode(), _VERSION_KEY: str(self.version).encode()}
         return pa.schema(fields, metadata=metadata)
 
     def from_rows(self, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
@@ -132,8 +139,8 @@ def decode(name: str, content: bytes) -> pa.Table:
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"not a readable parquet file: {error}") from None
     version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
-    if version != str(SCHEMA_VERSION):
-        raise ValueError(f"schema version {version}, this release reads {SCHEMA_VERSION}")
+    if version != str(TABLES[name].version):
+        raise ValueError(f"schema version {version}, this release reads {TABLES[name].version}")
     return TABLES[name].check(table)
 
 
@@ -183,8 +190,15 @@ _SCORES = {
     "precision": ("share", "Share of REAL among those called REAL; null for one class."),
     "recall": ("share", "Share of REAL called REAL; null without REAL images."),
     "f1": ("share", "Harmonic mean of precision and recall; null where either is."),
+    "precision_fake": ("share", "Share of FAKE among those called FAKE; null for one class."),
+    "recall_fake": ("share", "Share of FAKE called FAKE; null without FAKE images."),
+    "f1_fake": ("share", "Harmonic mean of those two; null where either is."),
     "auroc": ("share", "Area under the ROC curve; null for one class."),
     "average_precision": ("share", "Area under the precision-recall steps; null for one class."),
+    "tpr_at_5_fpr": (
+        "share",
+        "Largest recall of REAL with at most 5 % of FAKE called REAL; null for one class.",
+    ),
     "brier": ("", "Mean squared error of the probability of REAL."),
     "ece": ("share", "Expected calibration error, 15 equal bins of confidence (Guo 2017)."),
 }
@@ -203,6 +217,28 @@ def _scores() -> Iterable[Column]:
     for name, (unit, _) in _SCORES.items():
         text = f"`{name}` on images whose pixels occur neither in training nor earlier in the split"
         yield Column(name + DEDUPLICATED, pa.float64(), unit, text + ".")
+
+
+SCORES_AT_VALIDATION_THRESHOLD = tuple(
+    f"{name}_at_validation_threshold" for name in ("accuracy", "balanced_accuracy", "f1")
+)
+"""Metrics taken at the threshold that validation chose."""
+
+SCORES_AT_TEMPERATURE = tuple(f"{name}_at_temperature" for name in ("loss", "brier", "ece"))
+"""Metrics of the probabilities after the logit is divided by the temperature."""
+
+
+def _at_validation_threshold() -> Iterable[Column]:
+    for name in SCORES_AT_VALIDATION_THRESHOLD:
+        score = name.removesuffix("_at_validation_threshold")
+        yield Column(name, pa.float64(), "share", f"`{score}` at that threshold.")
+
+
+def _at_temperature() -> Iterable[Column]:
+    for name in SCORES_AT_TEMPERATURE:
+        score = name.removesuffix("_at_temperature")
+        text = f"`{score}` after logits are divided by that temperature."
+        yield Column(name, pa.float64(), _SCORES[score][0], text)
 
 
 _COUNTS = (
@@ -291,12 +327,15 @@ _TABLES = (
                 "",
                 "Threshold with the best accuracy on validation; null without validation.",
             ),
+            *_at_validation_threshold(),
             Column(
-                "accuracy_at_validation_threshold",
+                "temperature",
                 pa.float64(),
-                "share",
-                "Accuracy at that threshold.",
+                "",
+                "Divisor of the logit with the least loss on validation (Guo 2017, section 4.2); "
+                "null without validation.",
             ),
+            *_at_temperature(),
         ),
     ),
     Table(
@@ -357,6 +396,7 @@ _TABLES = (
             Column("file_name", STRING, "", "File name in the source."),
             Column("duplicate_of", pa.int32(), "", "First image with the same pixels."),
         ),
+        IMAGES_VERSION,
     ),
     Table(
         "cells",

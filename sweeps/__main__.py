@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from rich.table import Table
 from cifake.config import Config
 from cifake.errors import run_command
 from cifake.models import catalogue
-from cifake.runs import STORE_VARIABLE
+from cifake.store import usual_root
 from sweeps import specfile
 from sweeps.outcome import report_sweep, sweep_status, unfinished, write_cells
 from sweeps.plan import Plan
@@ -99,7 +98,7 @@ def plan(
     console = make_console(stderr=as_json)
     parsed = read_spec(spec, settings or [])
     sweep = open_sweep(parsed, data or [], console)
-    opened = Store.open(_store(store), create=False)
+    opened = Store.open(usual_root(store), create=False)
     made: Plan | SearchPlan
     if parsed.search is None:
         made = plan_grid(sweep, opened, workers_for(parsed))
@@ -131,7 +130,7 @@ def run(
     console = make_console()
     parsed = read_spec(spec, settings or [])
     sweep = open_sweep(parsed, data or [], console)
-    opened = Store.open(_store(store), create=True)
+    opened = Store.open(usual_root(store), create=True)
     try:
         if parsed.search is None:
             made = plan_grid(sweep, opened, workers_for(parsed))
@@ -159,7 +158,7 @@ def status(
 ) -> None:
     """Say how far a sweep is."""
     parsed = read_spec(spec, settings or [])
-    found = sweep_status(parsed, Store.open(_store(store), create=False))
+    found = sweep_status(parsed, Store.open(usual_root(store), create=False))
     if as_json:
         print(json.dumps(vars(found), indent=2))
         return
@@ -179,7 +178,7 @@ def report(
 ) -> None:
     """Write the summary table and the report from what the store has."""
     parsed = read_spec(spec, settings or [])
-    report_sweep(parsed, Store.open(_store(store), create=False), make_console())
+    report_sweep(parsed, Store.open(usual_root(store), create=False), make_console())
 
 
 def _options(options: Mapping[str, object]) -> str:
@@ -190,10 +189,6 @@ def _shortened(names: Sequence[str], limit: int = 8) -> str:
     """Names in a line, the middle left out where there are many."""
     shown = names if len(names) <= limit else (*names[: limit - 2], "…", names[-1])
     return ", ".join(shown)
-
-
-def _store(option: Path | None) -> Path:
-    return option or Path(os.environ.get(STORE_VARIABLE) or "store")
 
 
 def main() -> NoReturn:

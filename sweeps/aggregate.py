@@ -10,11 +10,22 @@ import pandas as pd
 import pyarrow as pa
 
 from cifake import tables
-from cifake.tables import DEDUPLICATED, SCORES
+from cifake.tables import (
+    DEDUPLICATED,
+    SCORES,
+    SCORES_AT_TEMPERATURE,
+    SCORES_AT_VALIDATION_THRESHOLD,
+)
 from sweeps.plan import Cell
 from sweeps.statistics import INTERVAL, summarise
 
-METRICS = (*SCORES, *(score + DEDUPLICATED for score in SCORES), "accuracy_at_validation_threshold")
+METRICS = (
+    *SCORES,
+    *(score + DEDUPLICATED for score in SCORES),
+    *SCORES_AT_VALIDATION_THRESHOLD,
+    "temperature",
+    *SCORES_AT_TEMPERATURE,
+)
 """Columns of `evaluations` that are summarised."""
 
 GROUP = ["label", "epochs", "dataset", "split"]

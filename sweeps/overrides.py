@@ -10,8 +10,10 @@ from typing import Any
 import yaml
 
 from cifake.errors import refuse, suggest
-from sweeps.spec import PARAMETERS, SEED, Shape
-from sweeps.specfile import SpecFile, load_yaml
+from cifake.parameters import PARAMETERS
+from cifake.safe_yaml import load_yaml
+from sweeps.spec import SEED, Shape
+from sweeps.specfile import SpecFile
 
 _SECTIONS = ("scientific", "nuisance", "fixed")
 

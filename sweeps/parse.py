@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from cifake.config import Config, Settings
+from cifake.config import Settings
+from cifake.data.choice import DataChoice
 from cifake.errors import InputError, Mistake, suggest
-from cifake.models import catalogue
+from cifake.parameters import EPOCHS, PARAMETERS, combination_problems, explain, value_problem
 from sweeps.spec import (
-    EPOCHS,
-    PARAMETERS,
     SEED,
     Dimension,
     Resources,
@@ -23,8 +21,6 @@ from sweeps.spec import (
     Search,
     Shape,
     Spec,
-    SpecData,
-    make_config,
     ordered_space,
     product,
 )
@@ -127,21 +123,14 @@ def _translate(file: SpecFile, details: Any) -> Mistake:
         return file.mistake(path, f"unknown key; {hint}", None)
     if details["type"] == "missing":
         return file.mistake(path, "is missing and needed", None)
-    return file.mistake(path, _explain(details), details["input"])
-
-
-def _explain(details: Any) -> str:
-    """Pydantic's message in the words of ours."""
-    message = str(details["msg"]).removeprefix("Value error, ")
-    message = re.sub(r"^(Input|String|List|Dictionary)? ?should ", "must ", message)
-    return message.replace("valid dictionary", "mapping").replace(" after validation", "")
+    return file.mistake(path, explain(details), details["input"])
 
 
 def _class_at(loc: tuple[int | str, ...]) -> type[Settings] | None:
     """The settings class whose keys stand at a place of the file."""
     places: dict[tuple[int | str, ...], type[Settings]] = {
         (): Shape,
-        ("data",): SpecData,
+        ("data",): DataChoice,
         ("resources",): Resources,
         ("search",): Search,
         ("search", "scheduler"): Scheduler,
@@ -197,27 +186,6 @@ def _check_values(
         problem = value_problem(path, value)
         if problem is not None:
             mistakes.append(file.mistake(here, problem, value))
-
-
-def value_problem(path: str, value: Any) -> str | None:
-    """What is wrong with one value of a parameter, or null."""
-    adapter = PARAMETERS.get(path)
-    if adapter is None:
-        return None
-    try:
-        adapter.validate_python(value)
-    except ValidationError as error:
-        return _explain(error.errors()[0])
-    if path == "model" and value not in catalogue.model_names():
-        return "unknown model; " + suggest(str(value), catalogue.model_names())
-    if path == "attention" and value not in catalogue.ATTENTION:
-        return "unknown attention module; " + suggest(str(value), catalogue.ATTENTION)
-    if path == "placement" and not catalogue.placement_written_right(value):
-        return (
-            "unknown placement; must be none, both, all, or sites as `sweeps list` names them, "
-            "joined by '+'"
-        )
-    return None
 
 
 def _seeds(file: SpecFile, given: Any, mistakes: list[Mistake]) -> list[int]:
@@ -293,23 +261,11 @@ def _check_combinations(file: SpecFile, spec: Spec, mistakes: list[Mistake]) -> 
     suggested = {} if spec.search is None else _first_values(spec, spec.search)
     for scientific in product(spec.scientific):
         for nuisance in product(spec.nuisance):
-            try:
-                values = {**spec.fixed, **suggested, **scientific, **nuisance}
-                config = make_config(spec.data, values, "")
-            except ValidationError as error:
-                problems = [line for d in error.errors() for line in _explain(d).split("\n")]
-            else:
-                problems = [*_length_problems(config, values[EPOCHS])]
-            for problem in problems:
+            values = {**spec.fixed, **suggested, **scientific, **nuisance}
+            for problem in combination_problems(spec.data, values):
                 if problem not in seen:
                     seen.add(problem)
                     mistakes.append(_combination_mistake(file, spec, values, problem))
-
-
-def _length_problems(config: Config, epochs: int) -> Iterator[str]:
-    horizon = config.schedule.horizon
-    if horizon is not None and epochs > horizon:
-        yield f"schedule.horizon: must be at least the {epochs} epochs asked for"
 
 
 def _combination_mistake(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from cifake.provenance import git_commit
 from sweeps import authentication
 from sweeps.costs import Costs
 from sweeps.plan import Plan, make_plan
 from sweeps.progress import View, duration
 from sweeps.store import Store
-from sweeps.sweep import Sweep, git_commit, workers_for
+from sweeps.sweep import Sweep, workers_for
 
 
 def plan_grid(sweep: Sweep, store: Store, workers: int) -> Plan:

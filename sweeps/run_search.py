@@ -11,13 +11,15 @@ from typing import Any
 from rich.console import Console
 
 from cifake import tables
+from cifake.parameters import EPOCHS
+from cifake.provenance import git_commit
 from sweeps import authentication
 from sweeps.costs import Costs
 from sweeps.plan import Cell, Stack
 from sweeps.progress import View, duration
-from sweeps.spec import EPOCHS, Search, Spec
+from sweeps.spec import Search, Spec
 from sweeps.store import Store
-from sweeps.sweep import Sweep, git_commit, workers_for
+from sweeps.sweep import Sweep, workers_for
 from sweeps.trial import Task
 
 JOURNAL = "study.journal"

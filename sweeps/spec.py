@@ -7,66 +7,17 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, TypeAdapter, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from cifake.config import Config, DataSettings, Settings, leaves, nest
-from cifake.data.catalogue import DATASETS
-from cifake.errors import suggest
+from cifake.config import Config, Settings
+from cifake.data.choice import DataChoice
 from cifake.models import catalogue
+from cifake.parameters import EPOCHS, make_config
 from cifake.tables import SCORES
 
-EPOCHS = "epochs"
 SEED = "seed"
-HORIZON = "schedule.horizon"
-
-_STRICT = Settings.model_config
-_FILLED_IN = {"data.train", "data.fingerprint"}
-
-
-def _adapter(info: Any) -> TypeAdapter[Any]:
-    annotated: Any = Annotated[(info.annotation, Field(), *info.metadata)]
-    return TypeAdapter(annotated, config=_STRICT)
-
-
-PARAMETERS: dict[str, TypeAdapter[Any]] = {
-    path: _adapter(info) for path, info in leaves(Config) if path not in _FILLED_IN
-} | {EPOCHS: TypeAdapter(Annotated[int, Field(ge=1, le=9_999)], config=_STRICT)}
-"""Every parameter that a specification can set, with what validates a value of it."""
-
-
-class SpecData(DataSettings):
-    """Data to train on and to evaluate."""
-
-    evaluate: list[str] | None = None
-    """Data sets whose test split is evaluated; by default the training set's."""
-
-    @field_validator("train")
-    @classmethod
-    def _check_train(cls, name: str) -> str:
-        if name not in DATASETS:
-            raise ValueError(f"unknown data set; {suggest(name, DATASETS)}")
-        if not DATASETS[name].trains:
-            raise ValueError("can only be evaluated; train on one that holds both labels")
-        return name
-
-    @field_validator("fingerprint")
-    @classmethod
-    def _check_fingerprint(cls, fingerprint: str) -> str:
-        if fingerprint:
-            raise ValueError("is filled in when the data is opened; remove it")
-        return fingerprint
-
-    @field_validator("evaluate")
-    @classmethod
-    def _check_evaluate(cls, names: list[str] | None) -> list[str] | None:
-        for name in names or []:
-            if name not in DATASETS:
-                raise ValueError(f"unknown data set {name!r}; {suggest(name, DATASETS)}")
-        if len(set(names or [])) != len(names or []):
-            raise ValueError("names a data set twice; remove one")
-        return names
 
 
 class Resources(Settings):
@@ -175,7 +126,7 @@ class Shape(Settings):
     question: str = ""
     """What the sweep is to answer."""
 
-    data: SpecData = SpecData()
+    data: DataChoice = DataChoice()
     """Data to train on and to evaluate."""
 
     scientific: dict[str, Any] = {}
@@ -235,7 +186,7 @@ class Spec:
 
     name: str
     question: str
-    data: SpecData
+    data: DataChoice
     scientific: Mapping[str, list[Any]]
     nuisance: Mapping[str, list[Any]]
     fixed: Mapping[str, Any]
@@ -285,21 +236,6 @@ class Spec:
         for first in product(self.scientific):
             for second in product(self.nuisance):
                 yield first, second
-
-
-def make_config(data: DataSettings, values: Mapping[str, Any], fingerprint: str) -> Config:
-    """The configuration of some parameter values.
-
-    A schedule that needs a horizon and is given none spans the epochs asked for.
-
-    Raises:
-        ValidationError: values that do not go together.
-    """
-    base = {f"data.{name}": getattr(data, name) for name in DataSettings.model_fields}
-    given = {path: value for path, value in values.items() if path != EPOCHS}
-    if values.get(HORIZON) is None:
-        given[HORIZON] = values[EPOCHS]
-    return Config.model_validate(nest({**base, **given, "data.fingerprint": fingerprint}))
 
 
 def ordered_space(search: Search) -> list[tuple[str, Dimension]]:

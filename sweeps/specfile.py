@@ -13,36 +13,10 @@ from typing import Any
 import yaml
 
 from cifake.errors import Mistake, refuse, suggest
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1's safe loader, with numbers such as 1e-4 read as numbers."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
-
+from cifake.safe_yaml import Loader, load_yaml
 
 MAX_FIELDS = 100_000
 """No specification has as many; aliases of aliases can make billions of a short text."""
-
-
-def load_yaml(text: str) -> Any:
-    """What a YAML text says, by the safe loader.
-
-    Raises:
-        YAMLError: not YAML, or a value that is not what it looks like.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        # The constructors of dates and of explicit tags raise what Python does.
-        raise yaml.YAMLError(f"a value cannot be read: {error}") from None
-    except RecursionError:
-        raise yaml.YAMLError("it is nested too deeply") from None
 
 
 @dataclass(frozen=True)
@@ -97,7 +71,7 @@ def read(path: Path) -> SpecFile:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=_Loader)
+        root = yaml.compose(text, Loader=Loader)
         lines: dict[str, int] = {}
         if root is not None:
             _collect_lines(root, "", lines, str(path))

@@ -9,9 +9,7 @@ Every file is written aside and renamed, so no reader sees half of one.
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,9 +20,8 @@ from cifake import tables
 from cifake.errors import refuse
 from cifake.files import write_aside
 from cifake.runs import RunFolder, RunState
+from cifake.store import RUNS, open_root, run_folder
 
-SCHEMA = 1
-MARKER = "store.json"
 _THREADS = 8
 
 
@@ -41,21 +38,7 @@ class Store:
         Raises:
             InputError: a folder of something else, a newer schema, or one that cannot be written.
         """
-        marker = root / MARKER
-        try:
-            if marker.is_file():
-                _check_marker(marker)
-            elif root.is_dir() and any(root.iterdir()):
-                refuse(root, "is no store and not empty; give --store a new or empty folder")
-            elif root.exists() and not root.is_dir():
-                refuse(root, "is a file; give --store a folder")
-            elif create:
-                root.mkdir(parents=True, exist_ok=True)
-                write_aside(marker, json.dumps({"schema": SCHEMA}).encode())
-            if create:
-                _check_writable(root)
-        except OSError as error:
-            refuse(root, f"cannot be used as a store ({error.strerror}); give --store another")
+        open_root(root, create=create)
         return cls(root)
 
     def sweep_folder(self, name: str) -> Path:
@@ -64,7 +47,7 @@ class Store:
 
     def run_ids(self) -> list[str]:
         """Every run of the store, whether finished or not."""
-        folder = self.root / "runs"
+        folder = self.root / RUNS
         if not folder.is_dir():
             return []
         return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
@@ -78,7 +61,7 @@ class Store:
 
     def run(self, run_id: str) -> RunFolder:
         """The folder of a run, whether it exists or not."""
-        return RunFolder(self.root / "runs" / run_id)
+        return run_folder(self.root, run_id)
 
     def run_state(self, run_id: str) -> RunState | None:
         """The state of a run, or null if it never committed."""
@@ -113,20 +96,3 @@ class Store:
             return None
         except ValueError as error:
             refuse(path, f"{error}; delete it and run `sweeps report` again")
-
-
-def _check_writable(root: Path) -> None:
-    try:
-        with tempfile.TemporaryFile(dir=root):
-            pass
-    except OSError as error:
-        refuse(root, f"cannot be written ({error.strerror}); give --store another folder")
-
-
-def _check_marker(marker: Path) -> None:
-    try:
-        schema = json.loads(marker.read_text()).get("schema")
-    except (ValueError, AttributeError):
-        refuse(marker, 'is damaged; a store\'s says its schema, as in {"schema": 1}')
-    if schema != SCHEMA:
-        refuse(marker, f"store schema {schema}, this release reads {SCHEMA}; use a release of then")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import joblib
@@ -63,6 +61,7 @@ class Sweep:
             evaluate=tuple(self.spec.evaluate),
             store=str(store.root.resolve()),
             git_commit=commit,
+            gpus=self.spec.resources.gpus,
         )
 
 
@@ -93,18 +92,3 @@ def workers_for(spec: Spec, cores: int | None = None) -> int:
     """Stacks that fit at the same time; by default on this machine."""
     cores = cores or joblib.cpu_count()
     return max(1, int(cores // spec.resources.cpus))
-
-
-def git_commit() -> str | None:
-    """The commit of this code; null outside a checkout."""
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],  # noqa: S607 - git is found where the user's is
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return found.stdout.strip() or None

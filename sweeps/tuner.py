@@ -186,7 +186,7 @@ def _fit(
     scratch = Path(tempfile.mkdtemp(prefix="cifake-sweeps-"))
     try:
         tuner = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
+            tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": _gpus(resources)}),
             tune_config=tune_config,
             run_config=tune.RunConfig(
                 name="sweep",
@@ -201,6 +201,12 @@ def _fit(
         return [_last_line(error) for error in results.errors]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _gpus(resources: Resources) -> float:
+    """GPUs of one trial. Where the cluster has none a trial would wait for ever: it falls back."""
+    known: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources.gpus if known.get("GPU") else 0.0
 
 
 def _tell(report: Report) -> None:

@@ -28,6 +28,8 @@ def _values(type_: pa.DataType) -> st.SearchStrategy[Any]:
         return st.lists(_values(type_.value_type), max_size=3)
     if pa.types.is_timestamp(type_):
         return _MOMENTS.map(lambda moment: moment.replace(tzinfo=dt.UTC))
+    if pa.types.is_boolean(type_):
+        return st.booleans()
     if pa.types.is_integer(type_):
         limit = 2 ** (type_.bit_width - 1)
         return st.integers(-limit, limit - 1)
@@ -269,3 +271,9 @@ def test_rates_are_shares_and_times_are_seconds() -> None:
         for column in table.columns:
             if column.name.endswith("seconds"):
                 assert column.unit == "s"
+
+
+def test_packs_outlive_a_change_of_the_tables_of_runs() -> None:
+    versions = {name: t.schema.metadata[b"cifake.schema_version"] for name, t in TABLES.items()}
+    assert int(versions.pop("images")) == tables.IMAGES_VERSION
+    assert {int(version) for version in versions.values()} == {tables.SCHEMA_VERSION}

@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cifake.errors import InputError, Mistake
+from cifake.parameters import PARAMETERS, make_config
 from sweeps import overrides, specfile
 from sweeps.parse import parse
-from sweeps.spec import PARAMETERS, Shape, Spec, make_config
+from sweeps.spec import Shape, Spec
 
 Parse = Callable[..., Spec]
 

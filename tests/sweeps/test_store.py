@@ -14,7 +14,8 @@ import pytest
 
 from cifake import tables
 from cifake.errors import InputError
-from sweeps.store import MARKER, SCHEMA, Store
+from cifake.store import MARKER, SCHEMA
+from sweeps.store import Store
 
 
 def run_row(run_id: str = "r1", **changes: Any) -> dict[str, Any]:

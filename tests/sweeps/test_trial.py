@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 from sklearn import metrics
 
 from cifake import tables
@@ -22,6 +24,7 @@ from cifake.config import Config, run_id
 from cifake.data.pack import Pack
 from cifake.data.subsets import split_rows
 from cifake.errors import InputError
+from cifake.evaluation import at_temperature, best_temperature
 from sweeps.store import Store
 from sweeps.trial import Report, Task, run_stack
 
@@ -227,6 +230,36 @@ def test_the_threshold_is_chosen_on_validation_and_applied_to_test(
                 assert row["accuracy_at_validation_threshold"] == curve[row["split"]][chosen]
 
 
+def test_the_temperature_is_fitted_on_validation_and_applied_to_test(
+    undisturbed: tuple[Task, list[Report]], run_rows: RunRows, demo_pack: Pack
+) -> None:
+    task, _ = undisturbed
+    rows = run_rows(Path(task.store), run_of(task, 0))
+    for epoch in (2, 4):
+        of_epoch = [row for row in rows["evaluations"] if row["epoch"] == epoch]
+        kept = {
+            split: [p for p in rows["predictions"] if (p["epoch"], p["split"]) == (epoch, split)]
+            for split in ("validation", "test")
+        }
+        arrays = {
+            split: (
+                np.asarray([p["probability"] for p in found], np.float32),
+                demo_pack.labels[[p["image_id"] for p in found]],
+            )
+            for split, found in kept.items()
+        }
+        fitted = best_temperature(*arrays["validation"])
+        assert {row["temperature"] for row in of_epoch} == {fitted}
+        assert best_temperature(*arrays["test"]) != fitted
+        for row in of_epoch:
+            p, labels = arrays[row["split"]]
+            cooled = at_temperature(p, fitted or 1.0)
+            assert row["loss_at_temperature"] == pytest.approx(metrics.log_loss(labels, cooled))
+            assert row["brier_at_temperature"] == pytest.approx(
+                metrics.brier_score_loss(labels, cooled)
+            )
+
+
 def test_weights_of_every_epoch_and_the_last_optimizer_state_are_kept(
     undisturbed: tuple[Task, list[Report]],
 ) -> None:
@@ -250,7 +283,7 @@ def test_what_was_there_already_is_reported_once(undisturbed: tuple[Task, list[R
     task, first = undisturbed
     (report,) = ran(task)
     assert (report.epoch, report.epochs_trained, report.images) == (4, 0, 0)
-    assert report.scores == first[-1].scores
+    assert report.scores == pytest.approx(first[-1].scores, rel=0, abs=0, nan_ok=True)
 
 
 def test_an_extended_run_has_the_rows_of_one_trained_at_once(
@@ -389,6 +422,94 @@ def test_evaluating_a_diverged_run_again_keeps_its_error(
     assert again is not None
     assert "1:demo:test" in again.evaluated
     assert (again.status, again.row["error"]) == ("diverged", row["error"])
+
+
+# Probabilities that are no numbers
+
+
+def poisoned(task: Task, seed: int, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    """Change a run's weights after its first epoch, as a damaged disk or a bad update would."""
+    folder = Store(Path(task.store)).run(run_of(task, seed))
+    weights = folder.read_weights(1)
+    change(weights)
+    save_file(weights, folder.path / "weights-0001.safetensors")
+
+
+def everywhere(weights: dict[str, torch.Tensor]) -> None:
+    weights["fc3.bias"].fill_(float("nan"))
+
+
+def test_a_kept_epoch_that_predicts_nan_ends_its_run_alone(
+    make_task: MakeTask, tmp_path: Path, run_rows: RunRows
+) -> None:
+    task = make_task(tmp_path, milestones=(2,))
+    ran(task)
+    before = run_rows(tmp_path, run_of(task, 0))
+    poisoned(task, 0, everywhere)
+    longer = make_task(tmp_path, milestones=(1, 3))
+    assert trained(ran(longer)) == 1
+    lost, sound = (Store(tmp_path).run_state(run_of(task, seed)) for seed in (0, 1))
+    assert lost is not None
+    assert sound is not None
+    assert (lost.status, lost.epochs_done) == ("diverged", 2)
+    assert lost.row["error"] == (
+        "probability became nan on 100 of 100 images of demo validation, in epoch 1"
+    )
+    after = run_rows(tmp_path, run_of(task, 0))
+    assert {k: v for k, v in after.items() if k != "runs"} == {
+        k: v for k, v in before.items() if k != "runs"
+    }
+    assert (sound.status, sound.epochs_done, sound.row["error"]) == ("complete", 3, None)
+
+
+def test_an_epoch_that_trains_well_but_predicts_nan_on_a_test_image_is_a_divergence(
+    make_task: MakeTask, store_rows: StoreRows, run_rows: RunRows, demo_pack: Pack, tmp_path: Path
+) -> None:
+    """The first convolution is poisoned to overflow where red is brighter than in training."""
+    settings = {"data__train_images": 2, "data__validation": 0}
+    for draw in range(100):
+        task = make_task(tmp_path, milestones=(1,), **settings, data__validation_seed=draw)
+        rows = split_rows(demo_pack, Config.model_validate(task.config).data).train
+        brightest = float(demo_pack.pixels[rows][..., 0].max()) / 127.5 - 1
+        if brightest < 0.9:
+            break
+    ran(replace(task, evaluate=()))
+    kept = run_rows(tmp_path, run_of(task, 0))
+
+    def where_bright(weights: dict[str, torch.Tensor]) -> None:
+        weights["conv1.weight"][0] = 0
+        weights["conv1.weight"][0, 0, 2, 2] = 1e38
+        weights["conv1.bias"][0] = -1e38 * (brightest + 0.05)
+        weights["conv2.weight"][:, 0] = 1e38
+
+    poisoned(task, 0, where_bright)
+    reports = ran(replace(task, epochs=3, milestones=(2, 3)))
+    assert [report.diverged for report in reports] == [(), (0,), ()]
+    assert [report.width for report in reports] == [2, 1, 1]
+    lost, sound = (Store(tmp_path).run_state(run_of(task, seed)) for seed in (0, 1))
+    assert lost is not None
+    assert sound is not None
+    assert (lost.status, lost.epochs_done) == ("diverged", 1)
+    assert "of 1,000 images of demo test, in epoch 2" in lost.row["error"]
+    assert run_rows(tmp_path, lost.run_id)["epochs"] == kept["epochs"], "the epoch is given up"
+    assert (sound.status, sound.epochs_done) == ("complete", 3)
+    alone = replace(task, store=str(tmp_path / "alone"), seeds=(1,), epochs=3, milestones=(2, 3))
+    ran(alone)
+    assert store_rows(tmp_path / "alone")[sound.run_id] == run_rows(tmp_path, sound.run_id)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to train on")
+def test_a_gpu_that_is_not_there_is_a_recorded_fallback(
+    make_task: MakeTask, tmp_path: Path
+) -> None:
+    task = make_task(tmp_path, seeds=(0,), milestones=(1,))
+    ran(replace(task, gpus=0.25))
+    state = Store(tmp_path).run_state(run_of(task, 0))
+    assert state is not None
+    (fallback,) = state.row["fallbacks"]
+    assert "CPU" in fallback
+    assert "0.25 GPU" in fallback
+    assert state.row["device"].startswith("cpu")
 
 
 def test_an_error_is_written_into_the_rows_of_the_runs_it_stopped(

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn import metrics
 
+from cifake.config import Config
 from cifake.data.pack import Pack
 from cifake.data.subsets import split_rows
 from cifake.evaluation import disagreements
+from cifake.models.build import build
 
 from .conftest import Runs, Said
 
@@ -232,6 +235,23 @@ def test_validation_images_of_other_data_than_the_run_s_are_refused(
 
 
 # The command
+
+
+def test_network_that_gives_no_numbers_is_refused(
+    command: Command, few_folder: Path, tmp_path: Path
+) -> None:
+    state = build(Config(), 0).state_dict()
+    huge = {name: value.sign() * 1e38 for name, value in state.items()}  # sums are inf - inf
+    torch.save(huge, tmp_path / "w.pt")
+    said = command("evaluate", tmp_path / "w.pt", "--data", few_folder)
+    assert said.code == 2
+    assert "probability became nan on" in said.err
+    said = command("explain", tmp_path / "w.pt", "--data", few_folder, "--out", tmp_path / "s.png")
+    assert said.code == 2
+    assert "probability became nan on" in said.err
+    said = command("predict", tmp_path / "w.pt", few_folder / "test")
+    assert said.code == 2
+    assert "the network gives NaN" in said.err
 
 
 @pytest.mark.parametrize(
