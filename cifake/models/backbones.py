@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -130,7 +131,7 @@ def _sliced(model: Any, starts: tuple[int, ...]) -> Parts:
     names = ("stem", "stage1", "stage2", "stage3", "stage4")
     parts: Parts = {
         name: model.features[first:last]
-        for name, first, last in zip(names, bounds[:-1], bounds[1:], strict=True)
+        for name, (first, last) in zip(names, itertools.pairwise(bounds), strict=True)
     }
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return parts | {"head": nn.Sequential(*pool, model.classifier)}
