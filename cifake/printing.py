@@ -79,14 +79,8 @@ def _headline(model: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 
 
 def _classes_table(row: Mapping[str, Any]) -> Table:
-    table = Table(
-        "",
-        escape(row["dataset"]),
-        "images",
-        "recall of REAL, %",
-        "recall of FAKE, %",
-        "accuracy, %",
-    )
+    title = Text(f"{row['dataset']}: images told right")
+    table = Table("", "", "images", "REAL, %", "FAKE, %", "all, %", title=title)
     table.columns[1].no_wrap = True
     last = None
     for group in row["classes"]:

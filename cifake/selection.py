@@ -46,13 +46,18 @@ def select(data: Sequence[str], on: Sequence[str], default: str) -> Selection:
     located, named = [], []
     for option in data:
         name = option.partition("=")[0]
-        if option in DATASETS:
+        if _is_name(option):
             named.append(option)
         else:
             located.append(option)
-            named += [name] if name in DATASETS else []
+            named += [name] if _is_name(name) else []
     names = on or named or [default]
     return Selection(tuple(dict.fromkeys(names)), parse_sources(located, default))
+
+
+def _is_name(text: str) -> bool:
+    """Whether a data set is called so."""
+    return text in DATASETS
 
 
 def rows_of(
