@@ -118,8 +118,13 @@ def encode(name: str, table: pa.Table) -> bytes:
     Raises:
         ValueError: the table does not have the schema of that name.
     """
+    return parquet(TABLES[name].check(table))
+
+
+def parquet(table: pa.Table) -> bytes:
+    """The parquet file of a table that was made of declared columns, as bytes."""
     sink = pa.BufferOutputStream()
-    pq.write_table(TABLES[name].check(table), sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd")
     return bytes(sink.getvalue())
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -22,6 +23,8 @@ class Network(nn.Module):
         super().__init__()
         self.pixels = pixels
         self.attention = nn.ModuleDict(dict(attention))
+        # A plain dictionary, so that no tap is part of the state dict.
+        self.taps: dict[str, nn.Module] = {}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of shape (n,) for images of shape (n, 32, 32, 3), uint8."""
@@ -33,12 +36,25 @@ class Network(nn.Module):
 
     def site(self, name: str, x: torch.Tensor) -> torch.Tensor:
         """The feature map at a site, through the attention module that may stand there."""
-        return self.attention[name](x) if name in self.attention else x
+        x = self.attention[name](x) if name in self.attention else x
+        return self.taps[name](x) if name in self.taps else x
+
+    @contextmanager
+    def tap(self, name: str) -> Iterator[nn.Module]:
+        """A module whose output is the feature map at a site, while the context lasts.
+
+        It is there for hooks to be put on; the map is that after the attention module.
+        """
+        self.taps[name] = nn.Identity()
+        try:
+            yield self.taps[name]
+        finally:
+            del self.taps[name]
 
     def relu_and_pool(self, number: int, x: torch.Tensor) -> torch.Tensor:
         """ReLU, the site after convolution `number`, 2×2 max pooling, the site after it."""
         site = f"after_conv{number}"
-        if site in self.attention:
+        if site in self.attention or site in self.taps:
             x = functional.max_pool2d(self.site(site, functional.relu(x)), 2)
         else:
             # ReLU and max pooling commute, and after pooling it has a quarter of the work.
