@@ -20,8 +20,8 @@ SCHEMA_VERSION = 2
 Raised when a column comes, goes or changes its meaning.
 """
 
-IMAGES_VERSION = 1
-"""Version of the table `images`: packs are kept when the tables of runs change."""
+PACK_VERSION = 1
+"""Version of the tables of packs, which are kept when those of runs change."""
 
 THRESHOLDS = tuple(step / 100 for step in range(1, 100))
 """Decision thresholds of the `thresholds` table."""
@@ -399,7 +399,7 @@ _TABLES = (
             Column("file_name", STRING, "", "File name in the source."),
             Column("duplicate_of", pa.int32(), "", "First image with the same pixels."),
         ),
-        IMAGES_VERSION,
+        PACK_VERSION,
     ),
     Table(
         "unreadable",
@@ -411,6 +411,7 @@ _TABLES = (
             _required("label", pa.int8(), "", "0 FAKE, 1 REAL."),
             _required("problem", STRING, "", "Why it could not be read."),
         ),
+        PACK_VERSION,
     ),
     Table(
         "cells",

@@ -15,6 +15,7 @@ from cifake.config import run_id
 from cifake.data.locate import parse_sources
 from cifake.data.pack import Pack
 from cifake.data.subsets import split_rows
+from cifake.data.uses import check_uses
 from cifake.data.watch import open_watched
 from cifake.provenance import git_commit
 from cifake.record import Record
@@ -48,6 +49,7 @@ def prepare(request: Request, root: Path, data: Sequence[str], console: Console)
     sources = parse_sources(data, request.data.train)
     packs = {name: open_watched(name, sources, console) for name in request.datasets}
     train = packs[request.data.train]
+    check_uses(train, [packs[name] for name in request.evaluate], COMMAND)
     config = request.config(train.info.fingerprint)
     split_rows(train, config.data, COMMAND)
     open_root(root, create=True)

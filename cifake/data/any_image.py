@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
-from cifake.data.decode import FORMATS, SIDE
-from cifake.data.fit import fit
-
-MAX_PIXELS = 100_000_000
-"""An image that claims more is refused before its pixels are decoded."""
+from cifake.data.archives import MAX_FILE_BYTES
+from cifake.data.decode import decode
 
 
 def read_image(path: Path, filter_name: str) -> npt.NDArray[np.uint8]:
-    """Pixels of shape (32, 32, 3), uint8, made by `fit`.
+    """Pixels of shape (32, 32, 3), uint8, as a set of folders has them.
 
     Raises:
         ValueError: no image, a damaged or truncated one, or one of a size that none has.
     """
-    with warnings.catch_warnings():
-        # MAX_PIXELS decides instead, and the refusal says so.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        try:
-            with Image.open(path, formats=FORMATS) as image:
-                if image.width * image.height <= MAX_PIXELS:
-                    return np.asarray(fit(image, SIDE, filter_name))
-                size = f"{image.width}×{image.height} pixels"
-        except FileNotFoundError:
-            raise ValueError("no such file") from None
-        except UnidentifiedImageError:
-            raise ValueError(f"is no image of a kind that is read: {', '.join(FORMATS)}") from None
-        except Image.DecompressionBombError:
-            size = "far more pixels"
-        except Exception as error:  # decoders raise whatever broken data lead them to
-            raise ValueError(f"cannot be read as an image ({_one_line(error)})") from error
-    raise ValueError(f"claims {size}; at most {MAX_PIXELS:,} are decoded")
-
-
-def _one_line(error: Exception, limit: int = 120) -> str:
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ValueError(f"is larger than an image has at most, {MAX_FILE_BYTES:,} bytes")
+        blob = path.read_bytes()
+    except FileNotFoundError:
+        raise ValueError("no such file") from None
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from None
+    decoded = decode([blob], filter_name)
+    if decoded.problems[0] is not None:
+        raise ValueError(decoded.problems[0])
+    pixels: npt.NDArray[np.uint8] = decoded.pixels[0]
+    return pixels

@@ -263,7 +263,11 @@ def mistakes(*settings: str, **options: Any) -> list[str]:
         ([], {"seeds": ["-1"]}, "--seed: '-1'"),
         ([], {"seeds": [str(2**63)]}, "--seed"),
         ([], {"seeds": ["1,01"]}, "--seed: '01': is there twice"),
-        ([], {"dataset": "cifak"}, "--dataset: 'cifak': unknown data set; did you mean cifake"),
+        (
+            [],
+            {"dataset": "cifak"},
+            "--dataset: 'cifak': unknown data set 'cifak'; did you mean cifake",
+        ),
         ([], {"dataset": "cifar100"}, "can only be evaluated"),
         ([], {"evaluate": ["demo", "demo"]}, "--evaluate"),
         ([], {"device": "tpu"}, "--device: 'tpu': must be one of cpu, cuda"),

@@ -134,10 +134,13 @@ def unreadable(photograph: Image.Image, tmp_path: Path) -> dict[Path, str]:
     photograph.resize((200, 200)).save(tmp_path / "whole.jpg")
     contents = {
         "cut.jpg": ((tmp_path / "whole.jpg").read_bytes()[:1500], "cannot be read as an image"),
-        "large.png": (_png_that_claims(12_000), "claims 12000×12000 pixels; at most 100,000,000"),
-        "bomb.png": (_png_that_claims(60_000), "at most 100,000,000 are decoded"),
-        "text[b].jpg": (b"no image", "is no image of a kind that is read"),
-        "empty.png": (b"", "is no image of a kind that is read"),
+        "large.png": (
+            _png_that_claims(12_000),
+            "claims a size of 12000×12000 pixels; at most 100,000,000",
+        ),
+        "bomb.png": (_png_that_claims(60_000), "claims a size of more than the 100,000,000 pixels"),
+        "text[b].jpg": (b"no image", "cannot be read as an image"),
+        "empty.png": (b"", "cannot be read as an image"),
     }
     (tmp_path / "whole.jpg").unlink()
     for name, (content, _) in contents.items():
