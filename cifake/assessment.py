@@ -27,7 +27,9 @@ def assess(images: Images, probabilities: Probabilities, threshold: float) -> di
     duplicates = images.pack.duplicates(images.rows)
     unchosen = evaluation.FromValidation()
     row = evaluation.evaluation(probabilities, images.labels, duplicates, unchosen, threshold)
-    return {"dataset": images.dataset, "split": images.split, **{key: row[key] for key in _KEPT}}
+    kept = {key: row[key] for key in _KEPT}
+    known = {"dataset": images.dataset, "split": images.split, "n_unreadable": images.n_unreadable}
+    return {**known, **kept}
 
 
 def assess_groups(

@@ -16,11 +16,15 @@ _SCORES = {
     "accuracy": "accuracy, %",
     "accuracy_deduplicated": "  deduplicated, %",
     "balanced_accuracy": "balanced accuracy, %",
-    "precision": "precision, %",
-    "recall": "recall, %",
-    "f1": "F1, %",
+    "precision": "precision of REAL, %",
+    "recall": "recall of REAL, %",
+    "f1": "F1 of REAL, %",
+    "precision_fake": "precision of FAKE, %",
+    "recall_fake": "recall of FAKE, %",
+    "f1_fake": "F1 of FAKE, %",
     "auroc": "AUROC, %",
     "average_precision": "average precision, %",
+    "tpr_at_5_fpr": "recall of REAL with 5 % of FAKE called so, %",
     "brier": "Brier score",
     "ece": "calibration error, %",
 }
@@ -36,6 +40,8 @@ def print_evaluation(console: Console, facts: Mapping[str, Any]) -> None:
     table = Table("", *(escape(row["dataset"]) for row in rows))
     table.add_row("images", *(f"{row['n']:,}" for row in rows))
     table.add_row("  deduplicated", *(f"{row['n_deduplicated']:,}" for row in rows))
+    if any(row["n_unreadable"] for row in rows):
+        table.add_row("  unreadable, left out", *(f"{row['n_unreadable']:,}" for row in rows))
     for name, text in _SCORES.items():
         percent = text.endswith("%")
         table.add_row(text, *(_number(row[name], percent=percent) for row in rows))

@@ -196,12 +196,34 @@ def test_undefined_scores_of_one_class_are_null_and_drawn_as_a_dash(
 ) -> None:
     source = f"cifar100={real_data / 'cifar100-test.parquet'}"
     said = command("evaluate", runs.srm.run.path, "--data", source)
-    (line,) = [line for line in said.out.splitlines() if "precision, %" in line][:1]
+    (line,) = [line for line in said.out.splitlines() if "precision of REAL" in line]
     assert "–" in line
     facts = json.loads(command("evaluate", runs.srm.run.path, "--data", source, "--json").out)
     (row,) = facts["evaluations"]
     assert (row["n"], row["precision"], row["auroc"]) == (10_000, None, None)
     assert row["recall"] == row["accuracy"]
+
+
+def test_files_that_cannot_be_read_are_left_out_and_counted(
+    command: Command, runs: Runs, few_folder: Path, tmp_path: Path
+) -> None:
+    """The folder set's own images are scored as they would be without the broken ones."""
+    for label in ("REAL", "FAKE"):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        for number, path in enumerate(sorted((few_folder / "test" / label).iterdir())[:40]):
+            content = path.read_bytes()
+            broken = label == "FAKE" and number < 3
+            name = f"{number:03}.jpg"
+            (tmp_path / "set" / label / name).write_bytes(content[:99] if broken else content)
+    where = ("evaluate", runs.srm.run.path, "--data", f"folders={tmp_path / 'set'}")
+    (row,) = json.loads(command(*where, "--json").out)["evaluations"]
+    assert (row["n"], row["n_unreadable"]) == (77, 3)
+    (line,) = [line for line in command(*where).out.splitlines() if "unreadable" in line]
+    assert " 3 " in line
+    for number in range(3):
+        (tmp_path / "set" / "FAKE" / f"{number:03}.jpg").unlink()
+    (without,) = json.loads(command(*where, "--json").out)["evaluations"]
+    assert without == row | {"n_unreadable": 0}
 
 
 # Which images
