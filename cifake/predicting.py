@@ -12,13 +12,11 @@ import numpy as np
 from cifake.data.any_image import read_image
 from cifake.data.archives import walk
 from cifake.data.decode import PIXELS_SHAPE
+from cifake.data.folders import SUFFIXES, is_image
 from cifake.errors import Mistake
 
 if TYPE_CHECKING:
     from torch import nn
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-"""Endings of files that are looked for in a folder, in any case; a file named may end otherwise."""
 
 _BATCH = 500
 
@@ -46,7 +44,7 @@ def find_images(arguments: Sequence[Path]) -> tuple[list[Path], list[Mistake]]:
         if not argument.is_dir():
             files.append(argument)
             continue
-        found = [path for path in walk(argument) if path.suffix.lower() in SUFFIXES]
+        found = [path for path in walk(argument) if is_image(path.name)]
         files += found
         if not found:
             problem = f"holds no images; their names must end in one of {', '.join(SUFFIXES)}"

@@ -15,7 +15,7 @@ from cifake.data.archives import iter_files
 from cifake.data.raw import FAKE, LABELS, RawImage
 from cifake.errors import InputError, Mistake
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 """Endings of image files, in any case; other files are passed over."""
 
 SPLIT_FOLDERS = {

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -94,23 +94,23 @@ BACKBONES: Mapping[str, Sites] = {
 
 def _base_sites(options: ModelOptions) -> Sites:
     del options
-    return {"after_conv1": 6, "after_pool1": 6, "after_conv2": 16, "after_pool2": 16}
+    return _conv_and_pool([6, 16])
 
 
 def _paper_sites(options: ModelOptions) -> Sites:
-    layers, filters = int(options.conv_layers or 0), int(options.filters or 0)
-    return {
-        f"after_{kind}{layer}": filters
-        for layer in range(1, layers + 1)
-        for kind in ("conv", "pool")
-    }
+    return _conv_and_pool([int(options.filters or 0)] * int(options.conv_layers or 0))
 
 
 def _convnet_sites(options: ModelOptions) -> Sites:
-    layers, filters = int(options.conv_layers or 0), int(options.filters or 0)
+    first = int(options.filters or 0)
+    return _conv_and_pool([first * 2**layer for layer in range(int(options.conv_layers or 0))])
+
+
+def _conv_and_pool(channels: Sequence[int]) -> Sites:
+    """A site after every convolution and one after the pooling that follows it."""
     return {
-        f"after_{kind}{layer}": filters * 2 ** (layer - 1)
-        for layer in range(1, layers + 1)
+        f"after_{kind}{number}": count
+        for number, count in enumerate(channels, 1)
         for kind in ("conv", "pool")
     }
 
