@@ -25,6 +25,8 @@ class StyleRecalibration(nn.Module):
     `cfc` is a grouped convolution over the statistics, so that a state dict of this form loads.
     """
 
+    members = 1
+
     def __init__(self, channels: int, options: AttentionOptions) -> None:
         super().__init__()
         self.correction = 1 if options.std == "unbiased" else 0
@@ -69,6 +71,8 @@ class SqueezeExcitation(nn.Module):
     The channels' means go through a hidden layer of channels / reduction units, at least one.
     """
 
+    members = 1
+
     def __init__(self, channels: int, options: AttentionOptions) -> None:
         super().__init__()
         hidden = max(1, channels // (options.reduction or 1))
@@ -91,6 +95,8 @@ class EfficientChannelAttention(nn.Module):
     12 with γ = 2, b = 1) unless it is given.
     """
 
+    members = 1
+
     def __init__(self, channels: int, options: AttentionOptions) -> None:
         super().__init__()
         size = options.kernel_size or adaptive_width(channels)
@@ -98,7 +104,9 @@ class EfficientChannelAttention(nn.Module):
 
     def gates(self, x: torch.Tensor) -> torch.Tensor:
         """The gate of each channel, shape (n, channels), for a map of shape (n, channels, h, w)."""
-        return torch.sigmoid(self.conv(x.mean((2, 3))[:, None]).squeeze(1))
+        means = x.mean((2, 3)).view(len(x), self.members, -1)
+        gates: torch.Tensor = torch.sigmoid(self.conv(means).flatten(1))
+        return gates
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Scale a map of shape (n, channels, h, w) by its gates."""
@@ -112,6 +120,8 @@ class ConvolutionalAttention(nn.Module):
     gates per place, from a convolution over the mean and the maximum across channels.
     """
 
+    members = 1
+
     def __init__(self, channels: int, options: AttentionOptions) -> None:
         super().__init__()
         hidden = max(1, channels // (options.reduction or 1))
@@ -122,18 +132,22 @@ class ConvolutionalAttention(nn.Module):
 
     def gates(self, x: torch.Tensor) -> torch.Tensor:
         """The gate of each channel, shape (n, channels), for a map of shape (n, channels, h, w)."""
-        pooled = torch.stack((x.mean((2, 3)), x.amax((2, 3))))
-        return torch.sigmoid(self.fc2(functional.relu(self.fc1(pooled))).sum(0))
+        pooled = (x.mean((2, 3)), x.amax((2, 3)))
+        first, second = (self.fc2(functional.relu(self.fc1(each))) for each in pooled)
+        return torch.sigmoid(first + second)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Scale a map of shape (n, channels, h, w) by its gates: by channel, then by place."""
-        x = x * self.gates(x)[:, :, None, None]
-        pooled = torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), 1)
-        return x * torch.sigmoid(self.conv(pooled))
+        scaled = x * self.gates(x)[:, :, None, None]
+        x = scaled.reshape(len(x), self.members, -1, *x.shape[2:])
+        pooled = torch.stack((x.mean(2), x.amax(2)), 2).flatten(1, 2)
+        return (x * torch.sigmoid(self.conv(pooled))[:, :, None]).flatten(1, 2)
 
 
 class StaticGate(nn.Module):
     """Control: a gate per channel that is learned and looks at nothing; it starts at one half."""
+
+    members = 1
 
     def __init__(self, channels: int, options: AttentionOptions) -> None:
         del options

@@ -30,6 +30,9 @@ class Pixels(nn.Module):
     channels = 3
     """Channels of the result."""
 
+    members = 1
+    """Networks side by side; images then have the channels of one, shared, or of all of them."""
+
     def __init__(self, normalization: str) -> None:
         super().__init__()
         self.normalization = normalization
@@ -54,8 +57,13 @@ class Pixels(nn.Module):
         self.get_buffer("std").copy_(torch.from_numpy(std))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images of shape (n, 32, 32, 3), 0…255, to (n, channels, 32, 32), float32."""
-        return self.normalise(self.filter(images.permute(0, 3, 1, 2).to(torch.float32)))
+        """Images of shape (n, 32, 32, 3), 0…255, to (n, channels, 32, 32).
+
+        Whole numbers become float32; floating-point numbers keep their type.
+        """
+        x = images.permute(0, 3, 1, 2)
+        x = x if x.is_floating_point() else x.to(torch.float32)
+        return self.normalise(self.filter(x))
 
     def filter(self, x: torch.Tensor) -> torch.Tensor:
         """What the filter makes of images of shape (n, 3, 32, 32), 0…255."""
@@ -65,7 +73,11 @@ class Pixels(nn.Module):
         """Subtract the means and divide by the deviations."""
         if self.normalization == "half":
             return x * (2 / 255) - 1
-        return (x - self.get_buffer("mean")[:, None, None]) / self.get_buffer("std")[:, None, None]
+        return (x - self._by_channel("mean", x)) / self._by_channel("std", x)
+
+    def _by_channel(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        """A buffer in the shape of a map; members that share images share their statistics."""
+        return self.get_buffer(name)[: x.shape[1], None, None]
 
 
 class Greyscale(Pixels):
@@ -73,7 +85,8 @@ class Greyscale(Pixels):
 
     def filter(self, x: torch.Tensor) -> torch.Tensor:
         """Luma of images of shape (n, 3, 32, 32), repeated in every channel."""
-        return luma(x).expand(-1, 3, -1, -1)
+        by_image = x.reshape(-1, 3, *x.shape[2:])
+        return luma(by_image).expand(-1, 3, -1, -1).reshape(x.shape)
 
 
 class LowPass(Pixels):
@@ -99,7 +112,7 @@ class HighPass(LowPass):
         """Divide by the deviations; a difference has no mean to subtract."""
         if self.normalization == "half":
             return x * (2 / 255)
-        return x / self.get_buffer("std")[:, None, None]
+        return x / self._by_channel("std", x)
 
 
 class StegResiduals(Pixels):
@@ -126,8 +139,9 @@ class StegResiduals(Pixels):
 
     def filter(self, x: torch.Tensor) -> torch.Tensor:
         """Residuals, shape (n, filters, 32, 32), of images of shape (n, 3, 32, 32), 0…255."""
-        grey = functional.pad(x.mean(1, keepdim=True), (2, 2, 2, 2), mode="reflect")
-        return functional.conv2d(grey, self.weight)
+        grey = x.view(len(x), -1, 3, *x.shape[2:]).mean(2)
+        bordered = functional.pad(grey, (2, 2, 2, 2), mode="reflect")
+        return functional.conv2d(bordered, self.weight.to(x.dtype), groups=grey.shape[1])
 
     def normalise(self, x: torch.Tensor) -> torch.Tensor:
         """Cut at the truncation and scale it to 1."""

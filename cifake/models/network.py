@@ -19,6 +19,9 @@ class Network(nn.Module):
     `logits`, and passes its feature maps through `site` at the sites that `catalogue.py` declares.
     """
 
+    members = 1
+    """Networks side by side along the channels; see `stacked.py`."""
+
     def __init__(self, pixels: Pixels, attention: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.pixels = pixels
@@ -27,8 +30,12 @@ class Network(nn.Module):
         self.taps: dict[str, nn.Module] = {}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of shape (n,) for images of shape (n, 32, 32, 3), uint8."""
-        return self.logits(self.pixels(images)).squeeze(1)
+        """Logits of shape (n,) for images of shape (n, 32, 32, 3), uint8.
+
+        Of a stack (n, members), for (n, 32, 32, members · 3) or for images that all members share.
+        """
+        logits = self.logits(self.pixels(images))
+        return logits.squeeze(1) if self.members == 1 else logits
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of shape (n, 1) for what the input filter made, (n, channels, 32, 32)."""

@@ -47,7 +47,7 @@ class ResNet(Network):
         x = self.site("after_stem", functional.relu(self.norm(self.conv(x))))
         for number, block in enumerate(self.blocks, 1):
             branch = self.site(f"in_block{number}", block(x))
-            x = functional.relu(branch + _shortcut(x, branch))
+            x = functional.relu(branch + _shortcut(x, branch, self.members))
             if number % self.blocks_a_stage == 0:
                 x = self.site(f"after_stage{number // self.blocks_a_stage}", x)
         logits: torch.Tensor = self.head(x.mean((2, 3)))
@@ -68,6 +68,8 @@ class _Conv(nn.Conv2d):
 class _Block(nn.Module):
     """The residual branch of a block: two convolutions with batch normalisation."""
 
+    members = 1
+
     def __init__(self, before: int, after: int, *, stride: int) -> None:
         super().__init__()
         self.conv1 = _Conv(before, after, stride)
@@ -81,9 +83,12 @@ class _Block(nn.Module):
         return branch
 
 
-def _shortcut(x: torch.Tensor, branch: torch.Tensor) -> torch.Tensor:
+def _shortcut(x: torch.Tensor, branch: torch.Tensor, members: int) -> torch.Tensor:
     """The identity, strided and padded with zero channels to the shape of the branch."""
     if x.shape == branch.shape:
         return x
-    extra = branch.shape[1] - x.shape[1]
-    return functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, extra // 2, extra - extra // 2))
+    extra = (branch.shape[1] - x.shape[1]) // members
+    strided = x[:, :, ::2, ::2]
+    by_member = strided.reshape(len(x), members, -1, *strided.shape[2:])
+    padded = functional.pad(by_member, (0, 0, 0, 0, extra // 2, extra - extra // 2))
+    return padded.flatten(1, 2)
