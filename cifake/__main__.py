@@ -257,7 +257,9 @@ def predict(
 def explain(  # noqa: PLR0913 - one parameter an option
     model: ModelArgument,
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Page to write, as PNG.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Page to write. Default: explain.png.")
+    ] = Path("explain.png"),
     data_: DataOption = None,
     on: OnOption = None,
     split: SplitOption = "test",
