@@ -51,17 +51,17 @@ class Updater:
 
     def __init__(self, config: Config, model: nn.Module, device: str) -> None:
         self.config = config
-        self.device = device
+        self.kind = torch.device(device).type
         self.paths = {parameter: path for path, parameter in model.named_parameters()}
         self.matrices: dict[nn.Parameter, nn.Parameter] = {}
         self.optimizers = list(self._make(config.optimizer))
         scaled = config.execution.precision == "fp16"
-        self.scaler = torch.amp.GradScaler(device, enabled=scaled)
+        self.scaler = torch.amp.GradScaler(self.kind, enabled=scaled)
 
     def autocast(self) -> torch.autocast:
         """The context of the forward pass."""
         dtype = _DTYPES.get(self.config.execution.precision)
-        return torch.autocast(self.device, dtype=dtype, enabled=dtype is not None)
+        return torch.autocast(self.kind, dtype=dtype, enabled=dtype is not None)
 
     def step(self, loss: torch.Tensor, rate: float) -> None:
         """Go one step down the gradient of a loss."""

@@ -348,6 +348,17 @@ def test_compiled_network_learns_what_the_plain_one_learns(data: TrainingData) -
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["srm", "augmented", "dataset", "fp16", "muon", "frozen"])
+def test_pixels_held_on_the_device_give_the_same_weights(name: str, data: TrainingData) -> None:
+    """The path that a GPU takes, on the processor under its other name."""
+    held, mapped = Log(), Log()
+    for device, log in (("cpu:0", held), ("cpu", mapped)):
+        train(ALL[name], [0, 1], data, log, epochs=2, device=device)
+    for seed in (0, 1):
+        assert _same(held.states[seed, 2], mapped.states[seed, 2])
+        assert held.curve(seed) == mapped.curve(seed)
+
+
 # Seeds split in two
 
 
