@@ -103,6 +103,36 @@ def test_every_run_has_every_table_with_its_rows(
         assert {row["run_id"] for table in rows.values() for row in table} == {identity}
 
 
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "paper": {"model_options__filters": 4},
+    "convnet": {"model_options__filters": 4, "attention": "se", "placement": "all"},
+    "resnet": {"model_options__depth": 8, "model_options__width": 4, "normalization": "dataset"},
+    "linear": {"input": "high_pass"},
+    "statistics": {"model_options__trees": 5},
+}
+
+
+@pytest.mark.parametrize("model", ARCHITECTURES)
+def test_every_architecture_gives_rows_of_the_same_tables_and_weights_that_give_them_again(
+    make_task: MakeTask, run_rows: RunRows, tmp_path: Path, model: str
+) -> None:
+    settings = {"model": model, **ARCHITECTURES[model]}
+    task = make_task(tmp_path / "at-once", seeds=(0,), milestones=(1,), **settings)
+    late = make_task(tmp_path / "late", seeds=(0,), milestones=(1,), evaluate=(), **settings)
+    ran(task)
+    ran(late)
+    ran(replace(late, evaluate=("demo",)))
+    rows = run_rows(Path(task.store), run_of(task, 0))
+    (row,) = rows["runs"]
+    assert (row["status"], row["model"], row["epochs_done"]) == ("complete", model, 1)
+    assert row["parameters"] > 0
+    evaluations = {(e["epoch"], e["split"]): e["n"] for e in rows["evaluations"]}
+    assert evaluations == {(1, "validation"): 100, (1, "test"): 1000}
+    again = run_rows(Path(late.store), run_of(late, 0))
+    for table in ("evaluations", "thresholds", "classes", "predictions"):
+        assert again[table] == rows[table]
+
+
 def test_the_row_of_a_run_says_what_it_is(undisturbed: tuple[Task, list[Report]]) -> None:
     task, _ = undisturbed
     for seed in task.seeds:
