@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import signal
-from collections.abc import Iterator
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,43 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def first_images(real_data: Path) -> Callable[[Mapping[str, int]], dict[str, bytes]]:
+    """The first real images of every label and class, so many of each by split; name to JPEG."""
+
+    def take(each: Mapping[str, int]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        taken: Counter[tuple[str, ...]] = Counter()
+        with tarfile.open(real_data / "cifake.tar.xz", "r|xz") as archive:
+            for member in archive:
+                if not member.isreg():
+                    continue
+                split, label, file_name = member.name.removeprefix("./").split("/")[-3:]
+                stratum = (split, label, file_name.removesuffix(".jpg").partition(" ")[2])
+                stream = archive.extractfile(member)
+                if taken[stratum] < each[split] and stream is not None:
+                    taken[stratum] += 1
+                    found[f"{split}/{label}/{file_name}"] = stream.read()
+        return found
+
+    return take
+
+
+def write_files(root: Path, files: Mapping[str, bytes]) -> Path:
+    """Write files by relative name below a folder, and return the folder."""
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return root
+
+
+@pytest.fixture(scope="session")
+def write_tree() -> Callable[[Path, Mapping[str, bytes]], Path]:
+    """What writes files by relative name below a folder."""
+    return write_files
+
+
+@pytest.fixture(scope="session")
 def cifake_images() -> dict[str, bytes]:
     """A small CIFAKE: relative name to JPEG; 48 training and 16 test images of four classes.
 
@@ -65,12 +104,7 @@ def cifake_folder(
     cifake_images: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The small CIFAKE as a folder in the published layout."""
-    root = tmp_path_factory.mktemp("small") / "cifake"
-    for name, blob in cifake_images.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(blob)
-    return root
+    return write_files(tmp_path_factory.mktemp("small") / "cifake", cifake_images)
 
 
 def _jpeg(rng: np.random.Generator) -> bytes:

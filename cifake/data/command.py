@@ -97,7 +97,8 @@ def pack(name: NameArgument, path: SourceArgument = None) -> None:
 def info(
     name: NameArgument,
     path: SourceArgument = None,
-    as_json: JsonOption = False,  # noqa: FBT002
+    *,
+    as_json: JsonOption = False,
 ) -> None:
     """Describe a data set: images by split and label, duplicates, fingerprint."""
     opened = _open(name, path)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from cifake.data.names import Name
 from cifake.data.repositories import REPOSITORIES
 from cifake.data.variants import derive
 from cifake.errors import refuse
+from cifake.files import write_aside
 
 DATA_VARIABLE = "CIFAKE_DATA"
 CACHE_VARIABLE = "CIFAKE_CACHE"
@@ -163,19 +163,21 @@ def _open_variant(
 def _once(key: str, write: Callable[[Path], packs.Pack]) -> packs.Pack:
     """Open the pack that a key became before, else write it and remember."""
     folder = cache_folder()
-    memo = _memo(key)
-    known = _remembered(memo, folder)
+    known = _remembered(_memo(key), folder)
     if known is not None:
         return packs.open_pack(known)
     pack = write(folder / "packs")
-    _write_aside(memo, json.dumps({"pack": pack.folder.name}))
+    _remember(key, pack)
     return pack
 
 
 def remember(name: str, source: Path | None, pack: packs.Pack) -> None:
     """Note which pack a source became, so that it is not decoded again."""
-    memo = _memo(_set_key(name, source))
-    _write_aside(memo, json.dumps({"pack": pack.folder.name}))
+    _remember(_set_key(name, source), pack)
+
+
+def _remember(key: str, pack: packs.Pack) -> None:
+    write_aside(_memo(key), json.dumps({"pack": pack.folder.name}).encode())
 
 
 def standing(name: str, folder: Path) -> Path | None:
@@ -243,10 +245,3 @@ def _source_key(source: Path | None) -> str:
         status = path.stat() if path.exists() else path.lstat()
         state.update(os.fsencode(path) + f"|{status.st_size}|{status.st_mtime_ns}".encode())
     return state.hexdigest()[:16]
-
-
-def _write_aside(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        file.write(text)
-    os.replace(file.name, path)

@@ -10,8 +10,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,21 +43,11 @@ BULK = np.random.default_rng(1).bytes(3_000_000)
 
 
 @pytest.fixture(scope="session")
-def images(real_data: Path) -> dict[str, bytes]:
+def images(
+    first_images: Callable[[Mapping[str, int]], dict[str, bytes]],
+) -> dict[str, bytes]:
     """The first real images of every split, label and class, 80 in all."""
-    found: dict[str, bytes] = {}
-    taken: Counter[tuple[str, ...]] = Counter()
-    with tarfile.open(real_data / "cifake.tar.xz", "r|xz") as archive:
-        for member in archive:
-            if not member.isreg():
-                continue
-            split, label, file_name = member.name.removeprefix("./").split("/")[-3:]
-            stratum = (split, label, file_name.removesuffix(".jpg").partition(" ")[2])
-            stream = archive.extractfile(member)
-            if taken[stratum] < EACH[split] and stream is not None:
-                taken[stratum] += 1
-                found[f"{split}/{label}/{file_name}"] = stream.read()
-    return found
+    return first_images(EACH)
 
 
 @pytest.fixture(scope="session")

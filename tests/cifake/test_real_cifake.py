@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -38,24 +37,13 @@ EACH = {"train": 80, "test": 20}
 
 
 @pytest.fixture(scope="session")
-def subset_folder(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def subset_folder(
+    first_images: Callable[[Mapping[str, int]], dict[str, bytes]],
+    write_tree: Callable[[Path, Mapping[str, bytes]], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """The first 80 training and 20 test images of every class and label: 2,000 in all."""
-    root = tmp_path_factory.mktemp("real") / "cifake"
-    taken: Counter[tuple[str, ...]] = Counter()
-    with tarfile.open(real_data / "cifake.tar.xz", "r|xz") as archive:
-        for member in archive:
-            if not member.isreg():
-                continue
-            split, label, file_name = member.name.removeprefix("./").split("/")[-3:]
-            stratum = (split, label, file_name.removesuffix(".jpg").partition(" ")[2])
-            stream = archive.extractfile(member)
-            if taken[stratum] == EACH[split] or stream is None:
-                continue
-            taken[stratum] += 1
-            path = root / split / label / file_name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(stream.read())
-    return root
+    return write_tree(tmp_path_factory.mktemp("real") / "cifake", first_images(EACH))
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tarfile
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -30,24 +28,13 @@ EACH = {"train": 100, "test": 20}
 
 
 @pytest.fixture(scope="session")
-def few_folder(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def few_folder(
+    first_images: Callable[[Mapping[str, int]], dict[str, bytes]],
+    write_tree: Callable[[Path, Mapping[str, bytes]], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """The first images of every class and label of CIFAKE, in the published layout."""
-    root = tmp_path_factory.mktemp("few") / "cifake"
-    taken: Counter[tuple[str, ...]] = Counter()
-    with tarfile.open(real_data / "cifake.tar.xz", "r|xz") as archive:
-        for member in archive:
-            if not member.isreg():
-                continue
-            split, label, file_name = member.name.removeprefix("./").split("/")[-3:]
-            stratum = (split, label, file_name.removesuffix(".jpg").partition(" ")[2])
-            stream = archive.extractfile(member)
-            if taken[stratum] == EACH[split] or stream is None:
-                continue
-            taken[stratum] += 1
-            path = root / split / label / file_name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(stream.read())
-    return root
+    return write_tree(tmp_path_factory.mktemp("few") / "cifake", first_images(EACH))
 
 
 @pytest.fixture(scope="session")
