@@ -15,6 +15,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any, NoReturn, Self, cast
 
@@ -107,35 +108,44 @@ def _text(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def walk(root: Path) -> Iterator[Path]:
-    """Every file below a folder in a fixed order, hidden ones left out, links followed once."""
+def walk(root: Path) -> Iterator[str]:
+    """Every file below a folder in a fixed order, as its relative name with '/'.
+
+    Hidden ones are left out, links followed once. Names are text: a `Path` of each of 120,000 files
+    would take longer than to read them.
+    """
     visited: set[str] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    top = os.fspath(root)
+    for folder, subfolders, names in os.walk(top, followlinks=True):
         real = os.path.realpath(folder)
         if real in visited:
             subfolders.clear()
             continue
         visited.add(real)
-        subfolders.sort()
-        for name in sorted(names):
-            file = Path(folder, name)
-            if not _hidden(file.relative_to(root).as_posix()):
-                yield file
+        subfolders[:] = sorted(filter(_shown, subfolders))
+        below = "" if folder == top else os.path.relpath(folder, top).replace(os.sep, "/") + "/"
+        for name in sorted(filter(_shown, names)):
+            yield below + name
 
 
 def _folder(root: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-    for file in walk(root):
-        relative = file.relative_to(root).as_posix()
-        if not wanted(relative):
+    for name in walk(root):
+        if not wanted(name):
             continue
+        file = os.path.join(root, name)
         try:
-            status = file.stat()
-            if stat.S_ISREG(status.st_mode):
-                _check_size(root, relative, status.st_size)
-                yield relative, file.read_bytes()
+            status = os.stat(file)
+            if not stat.S_ISREG(status.st_mode):
+                continue
+            _check_size(root, name, status.st_size)
+            with FileIO(file) as opened:
+                content = opened.read(status.st_size + 1)
         except OSError as error:
             problem = f"cannot be read ({error.strerror}); mend or remove it"
-            refuse(root, problem, field=relative)
+            refuse(root, problem, field=name)
+        if len(content) != status.st_size:
+            refuse(root, "changed while it was read; read it again when it is whole", field=name)
+        yield name, content
 
 
 def _zip(path: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
@@ -207,5 +217,8 @@ def _check_size(path: Path, name: str, size: int) -> None:
 
 
 def _hidden(name: str) -> bool:
-    parts = name.removeprefix("./").split("/")
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return not all(map(_shown, name.removeprefix("./").split("/")))
+
+
+def _shown(part: str) -> bool:
+    return not part.startswith(".") and part != "__MACOSX"

@@ -5,6 +5,7 @@ The content class is the number in parentheses of the file name, none for the fi
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -28,7 +29,7 @@ CONTENT_CLASSES = (
 )
 
 _FILE_NAME = re.compile(r"^\d+(?: \((?P<number>\d+)\))?\.(?:jpe?g|png)$", re.IGNORECASE)
-_IMAGE = re.compile(r"\.(?:jpe?g|png)$", re.IGNORECASE)
+_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def content_class(file_name: str | None) -> str | None:
@@ -50,27 +51,37 @@ def read(path: Path) -> Iterator[RawImage]:
 
 
 def _from_files(path: Path) -> Iterator[RawImage]:
-    for name, blob in iter_files(path):
-        if not _IMAGE.search(name):
-            continue
-        parts = PurePosixPath(name).parts
-        folders = {part.upper() for part in parts[:-1]}
-        labels = [label for label in LABELS if label in folders]
-        splits = [split for split in ("train", "test") if split.upper() in folders]
-        if len(labels) != 1 or len(splits) != 1:
+    for name, blob in iter_files(path, _is_image):
+        folder, _, file_name = name.rpartition("/")
+        found = _place(folder)
+        if found is None:
             refuse(
                 path,
                 "must lie in train/REAL, train/FAKE, test/REAL or test/FAKE",
                 field=name,
             )
+        split, label = found
         yield RawImage(
             name=name,
-            file_name=parts[-1],
-            split=splits[0],
-            label=LABELS[labels[0]],
+            file_name=file_name,
+            split=split,
+            label=label,
             blob=blob,
-            content_class=content_class(parts[-1]),
+            content_class=content_class(file_name),
         )
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(_SUFFIXES)
+
+
+@functools.cache
+def _place(folder: str) -> tuple[str, int] | None:
+    """The split and the label that the folders of an image name; null unless one of each."""
+    parts = {part.upper() for part in folder.split("/")}
+    labels = [label for name, label in LABELS.items() if name in parts]
+    splits = [split for split in ("train", "test") if split.upper() in parts]
+    return (splits[0], labels[0]) if len(splits) == len(labels) == 1 else None
 
 
 def _from_parquet(path: Path) -> Iterator[RawImage]:

@@ -66,8 +66,9 @@ def decode(blobs: list[bytes], resample: str | None = None) -> Decoded:
         blobs: encoded images.
         resample: filter by which images of any size become 32×32; null wants that size exactly.
     """
-    pixels = np.zeros((len(blobs), *PIXELS_SHAPE), np.uint8)
-    problems = [_decode_one(blob, pixels[i], resample) for i, blob in enumerate(blobs)]
+    sheet = Image.new("RGB", (SIDE, SIDE * len(blobs)))  # black where an image is not to be had
+    problems = [_decode_one(blob, sheet, i, resample) for i, blob in enumerate(blobs)]
+    pixels = np.asarray(sheet).reshape(len(blobs), *PIXELS_SHAPE)
     digests = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels]
     return Decoded(pixels, digests, problems)
 
@@ -113,18 +114,23 @@ def _chunks(blobs: Iterator[bytes]) -> Iterator[list[bytes]]:
         yield chunk
 
 
-def _decode_one(blob: bytes, target: npt.NDArray[np.uint8], resample: str | None) -> str | None:
+def _decode_one(blob: bytes, sheet: Image.Image, place: int, resample: str | None) -> str | None:
+    """Put an image on a sheet of them, or say why not.
+
+    To take the pixels out of Pillow once for all images saves a third of the time.
+    """
     try:
         with Image.open(io.BytesIO(blob), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width}×{image.height}"
                 return f"claims a size of {size} pixels; at most {MAX_PIXELS:,} are decoded"
             if resample is not None:
-                target[:] = np.asarray(fit(image, SIDE, resample))
+                found = fit(image, SIDE, resample)
             elif image.size == (SIDE, SIDE):
-                target[:] = np.asarray(image.convert("RGB"))
+                found = image if image.mode == "RGB" else image.convert("RGB")
             else:
                 return f"is {image.width}×{image.height} pixels, must be {SIDE}×{SIDE}"
+            sheet.paste(found, (0, SIDE * place))
     except Image.DecompressionBombError:
         return f"claims a size of more than the {MAX_PIXELS:,} pixels that are decoded"
     except Exception as error:  # noqa: BLE001 - decoders raise whatever broken data lead them to

@@ -241,7 +241,11 @@ def _source_key(source: Path | None) -> str:
         return state.hexdigest()[:16]
     source = source.resolve()
     state.update(os.fsencode(source))
-    for path in walk(source) if source.is_dir() else [source]:
-        status = path.stat() if path.exists() else path.lstat()
+    below = (os.path.join(source, name) for name in walk(source))
+    for path in below if source.is_dir() else [os.fspath(source)]:
+        try:
+            status = os.stat(path)
+        except OSError:
+            status = os.lstat(path)  # a link to nowhere, which whoever reads it will name
         state.update(os.fsencode(path) + f"|{status.st_size}|{status.st_mtime_ns}".encode())
     return state.hexdigest()[:16]

@@ -13,9 +13,10 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,37 +67,40 @@ class Pack:
     @cached_property
     def labels(self) -> npt.NDArray[np.int8]:
         """Shape (n,), int8: 0 FAKE, 1 REAL."""
-        return np.asarray(self.images["label"], np.int8)
+        return np.asarray(_numbers(self.images["label"]), np.int8)
 
     def rows(self, split: str) -> npt.NDArray[np.int64]:
         """Rows of a published split, ascending."""
-        return np.flatnonzero(self._words("split") == split)
+        codes, names = self._words("split")
+        return np.flatnonzero((names == split)[codes])
 
     def words(self, column: str, rows: npt.NDArray[np.int64]) -> list[str | None]:
         """A text column at some rows."""
-        return list(self._words(column)[rows])
+        codes, names = self._words(column)
+        return list(names[codes[rows]])
+
+    def ranks(self, column: str) -> npt.NDArray[np.int64]:
+        """A text column as places in its sorted words, shape (n,); 0 where it says nothing."""
+        codes, names = self._words(column)
+        known = names[:-1].astype(str)
+        places = np.append(np.searchsorted(np.sort(known), known) + 1, 0)
+        return np.asarray(places[codes], np.int64)
 
     def duplicates(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Whether each of some rows has the pixels of an earlier image."""
-        column = self.images["duplicate_of"].combine_chunks()
-        valid = np.asarray(column.is_valid(), np.bool_)
-        return np.asarray(valid[rows], np.bool_)
+        earlier = _numbers(self.images["duplicate_of"])
+        return np.asarray(earlier[rows] >= 0, np.bool_)
 
     def unreadable(self, split: str) -> int:
         """Images of a published split that could not be read."""
         splits: list[str] = self.unreadable_files["split"].to_pylist()
         return splits.count(split)
 
-    def _words(self, column: str) -> npt.NDArray[np.object_]:
-        return self._word_columns[column]
-
-    @cached_property
-    def _word_columns(self) -> dict[str, npt.NDArray[np.object_]]:
-        names = ("split", "content_class", "coarse_class", "generator")
-        return {
-            name: np.asarray(self.images[name].cast(pa.string()).to_pylist(), object)
-            for name in names
-        }
+    def _words(self, column: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.object_]]:
+        """A text column as places in a list of words, the last of which is null."""
+        encoded = self.images[column].unify_dictionaries().combine_chunks()
+        names = np.asarray([*encoded.dictionary.to_pylist(), None], object)
+        return np.asarray(_numbers(encoded.indices), np.int32), names
 
 
 def open_pack(folder: Path) -> Pack:
@@ -121,6 +125,20 @@ def open_pack(folder: Path) -> Pack:
     if not len(pixels) == len(images) == info.images:
         refuse(folder, "pixels and images differ in number; delete it and pack again")
     return Pack(folder, info, pixels, images, left_out)
+
+
+def _numbers(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
+    """A column of whole numbers, −1 where one is missing; Arrow's way to numpy imports pandas."""
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not len(whole):
+        return np.empty(0, str(whole.type))
+    valid, content = whole.buffers()
+    start, stop = whole.offset, whole.offset + len(whole)
+    values = np.frombuffer(content, str(whole.type))[start:stop]
+    if not whole.null_count:
+        return values
+    bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")[start:stop]
+    return np.where(bits == 1, values, -1)
 
 
 def write_pack(
@@ -156,7 +174,7 @@ def write_pack(
 
     def blobs() -> Iterator[bytes]:
         for image in raw_images:
-            described.append(replace(image, blob=b""))
+            described.append(image._replace(blob=b""))
             yield image.blob
 
     chunks = list(decode.decode_all(blobs(), advance, workers, resample))
@@ -167,7 +185,7 @@ def write_pack(
     _refuse_content(source, [described[i] for i in readable], trains=trains)
     digests = [digest for chunk in chunks for digest in chunk.digests]
     order = sorted(readable, key=lambda i: _sort_key(described[i], digests[i]))
-    pixels = np.concatenate([chunk.pixels for chunk in chunks])[order]
+    pixels = _in_order([chunk.pixels for chunk in chunks], order)
     left_out = _unreadable_table(described, problems)
     described = [described[i] for i in order]
     digests = [digests[i] for i in order]
@@ -229,6 +247,20 @@ def _write_folder(
             refuse(folder, f"cannot be written ({error.strerror}); free space or set CIFAKE_CACHE")
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _in_order(chunks: list[npt.NDArray[np.uint8]], order: list[int]) -> npt.NDArray[np.uint8]:
+    """The images at some places of all chunks, one after another; each is copied once."""
+    pixels = np.empty((len(order), *decode.PIXELS_SHAPE), np.uint8)
+    place = np.full(sum(map(len, chunks)), -1)
+    place[order] = np.arange(len(order))
+    start = 0
+    for chunk in chunks:
+        places = place[start : start + len(chunk)]
+        kept = places >= 0
+        pixels[places[kept]] = chunk if kept.all() else chunk[kept]
+        start += len(chunk)
+    return pixels
 
 
 def _sort_key(image: RawImage, digest: bytes) -> tuple[object, ...]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 FAKE, REAL = 0, 1
 LABELS = {"FAKE": FAKE, "REAL": REAL}
 SPLITS = ("train", "validation", "test")
 
 
-@dataclass(frozen=True, kw_only=True)
-class RawImage:
+class RawImage(NamedTuple):
     """One encoded image and what its source says of it."""
 
     name: str

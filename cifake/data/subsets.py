@@ -154,10 +154,10 @@ def _rank(order: npt.NDArray[np.int64], kept: npt.NDArray[np.int64]) -> npt.NDAr
 
 
 def _strata(pack: Pack, rows: Rows) -> npt.NDArray[np.int64]:
-    """Number every combination of label and content class."""
-    keys = _keys(pack, rows)
-    numbers = {key: number for number, key in enumerate(sorted(set(keys)))}
-    return np.asarray([numbers[key] for key in keys], np.int64)
+    """Number every combination of label and content class, in their order."""
+    ranks = pack.ranks("content_class")
+    keys = pack.labels.astype(np.int64) * (ranks.max() + 1) + ranks
+    return np.unique(keys[rows], return_inverse=True)[1]
 
 
 def _keys(pack: Pack, rows: Rows) -> list[tuple[int, str]]:
