@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,8 @@ _ORDER_STREAM = 2
 _BATCH_STREAM = 3
 _AUGMENTATION_STREAM = 4
 _BLOCK_IMAGES = 4096
+"""Images gathered at once, over all members of a stack."""
+
 
 Rows = npt.NDArray[np.int64]
 Bounds = list[tuple[int, int]]
@@ -56,10 +58,10 @@ class Block:
     """Start and stop of every batch within the block."""
 
     pixels: torch.Tensor
-    """Shape (b, 32, 32, 3), uint8, augmented."""
+    """Shape (b, 32, 32, 3 · members), uint8, augmented; three channels where members share them."""
 
     labels: torch.Tensor
-    """Shape (b,), float32."""
+    """Shape (b, members), float32, or (b, 1)."""
 
 
 class Images:
@@ -89,20 +91,36 @@ class Images:
         """Batches of one epoch."""
         return len(batch_bounds(len(self.data.rows), config.batch_size))
 
-    def blocks(self, config: Config, seed: int, epoch: int) -> Iterator[Block]:
-        """The batches of one epoch in blocks, augmented as the configuration says."""
-        seed = seed if config.data_seed is None else config.data_seed
+    def blocks(self, config: Config, seeds: Sequence[int], epoch: int) -> Iterator[Block]:
+        """The batches of one epoch in blocks, augmented as the configuration says.
+
+        Each seed has its own images side by side with the others', unless all share one order.
+        """
+        orders = list(
+            dict.fromkeys(s if config.data_seed is None else config.data_seed for s in seeds)
+        )
+        sources = [self._ordered(config, seed, epoch) for seed in orders]
+        bounds = sources[0][0].bounds
+        for first, last in _groups(bounds, len(sources)):
+            start, stop = bounds[first][0], bounds[last - 1][1]
+            parts = [self._part(order, shifts, start, stop) for order, shifts in sources]
+            local = [(begin - start, end - start) for begin, end in bounds[first:last]]
+            pixels, labels = zip(*parts, strict=True)
+            yield Block(first, local, _side_by_side(pixels), torch.stack(labels, 1))
+
+    def _ordered(self, config: Config, seed: int, epoch: int) -> tuple[Order, torch.Tensor | None]:
         order = epoch_order(self.data.rows, config, seed, epoch)
-        shifts = _shifts(config.augmentation, len(order.rows), seed, epoch)
-        for first, last in _groups(order.bounds):
-            bounds = order.bounds[first:last]
-            start, stop = bounds[0][0], bounds[-1][1]
-            pixels = self.take(order.rows[start:stop])
-            if shifts is not None:
-                pixels = shifted(pixels, shifts[start:stop].to(self.device))
-            labels = self.labels(order.rows[start:stop])
-            local = [(begin - start, end - start) for begin, end in bounds]
-            yield Block(first, local, pixels, labels)
+        return order, _shifts(config.augmentation, len(order.rows), seed, epoch)
+
+    def _part(
+        self, order: Order, shifts: torch.Tensor | None, start: int, stop: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pixels and labels of one stretch of an order."""
+        rows = order.rows[start:stop]
+        pixels = self.take(rows)
+        if shifts is not None:
+            pixels = shifted(pixels, shifts[start:stop].to(self.device))
+        return pixels, self.labels(rows)
 
 
 def epoch_order(rows: Rows, config: Config, seed: int, epoch: int) -> Order:
@@ -164,9 +182,20 @@ def _shifts(augmentation: Augmentation, images: int, seed: int, epoch: int) -> t
     return torch.from_numpy(np.concatenate([moves, mirrored], axis=1))
 
 
-def _groups(bounds: Bounds) -> Bounds:
+def _side_by_side(pixels: Sequence[torch.Tensor]) -> torch.Tensor:
+    if len(pixels) == 1:
+        return pixels[0]
+    channels = pixels[0].shape[3]
+    together = pixels[0].new_empty(*pixels[0].shape[:3], len(pixels) * channels)
+    # Plane by plane: three bytes at a time are slower than one.
+    for place in range(together.shape[3]):
+        together[..., place] = pixels[place // channels][..., place % channels]
+    return together
+
+
+def _groups(bounds: Bounds, members: int) -> Bounds:
     """Group batches so that the pixels of a group are gathered at once."""
-    per_block = max(1, _BLOCK_IMAGES // (bounds[0][1] - bounds[0][0]))
+    per_block = max(1, _BLOCK_IMAGES // (members * (bounds[0][1] - bounds[0][0])))
     starts = range(0, len(bounds), per_block)
     return [(start, min(start + per_block, len(bounds))) for start in starts]
 

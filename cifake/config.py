@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from cifake.models import catalogue
 
-TRAINER_VERSION = 1
+TRAINER_VERSION = 2
 """Raised whenever the same configuration and seed would give other numbers than before."""
 
 IDENTITY_EXCLUDES = frozenset({"data.train", "log_every"})
@@ -220,8 +220,8 @@ class AttentionOptions(Settings):
 class Execution(Settings):
     """How the arithmetic is done; part of the identity, since it changes the last bits."""
 
-    precision: Literal["float32", "bf16", "fp16"] = "float32"
-    """Numbers of the forward and backward pass; the weights stay float32."""
+    precision: Literal["float32", "float64", "bf16", "fp16"] = "float32"
+    """Numbers of the forward and backward pass; weights are float32, or float64 with it."""
 
     channels_last: bool = True
     """Memory format of images and convolutions."""

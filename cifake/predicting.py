@@ -44,7 +44,7 @@ def find_images(arguments: Sequence[Path]) -> tuple[list[Path], list[Mistake]]:
         if not argument.is_dir():
             files.append(argument)
             continue
-        found = [path for path in walk(argument) if is_image(path.name)]
+        found = [argument / name for name in walk(argument) if is_image(name)]
         files += found
         if not found:
             problem = f"holds no images; their names must end in one of {', '.join(SUFFIXES)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import subprocess
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from pathlib import Path
 _PACKAGES = ("cifake-sweeps", "numpy", "ray")
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that shape or schedule the numbers."""
     import torch

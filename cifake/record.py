@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from cifake import tables
 from cifake.config import TRAINER_VERSION, Config, run_id
 from cifake.provenance import device_name, versions
 from cifake.runs import RunFolder
+from cifake.stacks import Standing
 
 if TYPE_CHECKING:
     from cifake.training import State
@@ -46,6 +47,12 @@ class Record:
     def epochs_done(self) -> int:
         """Epochs committed."""
         return int(self.committed["epochs_done"])
+
+    @property
+    def standing(self) -> Standing:
+        """Where it stands among the runs that are trained with it."""
+        stack = tuple(self.committed["stack"])
+        return Standing(self.seed, self.epochs_done, stack, diverged=not self.trainable)
 
     @property
     def trainable(self) -> bool:
@@ -84,16 +91,23 @@ class Record:
         self.grown[table] = [whole.take(order).combine_chunks()]
         return self.grown[table][0]
 
-    def state(self) -> State:
-        """Where training goes on: the last committed epoch."""
+    def has_state(self, epoch: int) -> bool:
+        """Whether training can go on from an epoch."""
+        return epoch in (0, self.epochs_done) or self.folder.has_optimizer(epoch)
+
+    def state(self, epoch: int) -> State:
+        """Where training goes on after an epoch."""
         from cifake.training import State
 
-        epoch = self.epochs_done
         return State(epoch, self.folder.read_weights(epoch), self.folder.read_optimizer(epoch))
 
     def write_state(self, state: State) -> None:
         """Write the state after an epoch."""
         self.folder.write_state(state.epoch, state.weights, state.optimizer)
+
+    def begin(self, stack: Sequence[int]) -> None:
+        """Write, before the first epoch, in which stack the run is trained."""
+        self._write_row(self.row | {"stack": list(stack), "updated_at": _now()})
 
     def commit(self, **changes: Any) -> None:
         """Write every table, and last the row that makes them count."""
@@ -107,7 +121,6 @@ class Record:
             **changes,
         }
         self._write_row(self.row)
-        self.folder.drop_old_optimizers(self.epochs_done)
 
     def commit_failure(self, error: str) -> None:
         """Write the error into the last committed row; what came since is given up."""
@@ -130,6 +143,7 @@ def _new_row(config: Config, seed: int) -> dict[str, Any]:
         "fallbacks": [],
         "epochs_done": 0,
         "evaluated": [],
+        "stack": [],
         "train_seconds": 0.0,
         "started_at": _now(),
         "trainer_version": TRAINER_VERSION,

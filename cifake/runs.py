@@ -2,7 +2,7 @@
 
     <table>.parquet              the tables
     weights-0001.safetensors     one an epoch
-    optimizer-0001.safetensors   the last epoch's only
+    optimizer-0001.safetensors   the last epoch's, and the one before while a stack commits
 
 Every file is written aside and renamed, so no reader sees half of one. `runs.parquet` is written
 last: it commits the epoch. Rows and weights beyond its `epochs_done` belong to an epoch that was
@@ -24,6 +24,7 @@ from cifake import tables
 from cifake.config import Config, leaves, nest
 from cifake.errors import refuse
 from cifake.files import write_aside
+from cifake.stacks import Standing
 
 if TYPE_CHECKING:
     import torch
@@ -45,8 +46,17 @@ class RunState:
 
     images_per_second: float | None
     stack_width: int | None
+    stack: tuple[int, ...]
+    """Seeds of the stack that the next epoch is trained in; none before it was begun."""
+
     row: Mapping[str, Any]
     """The whole row of the `runs` table."""
+
+    @property
+    def standing(self) -> Standing:
+        """Where it stands among the runs that are trained with it."""
+        diverged = self.status == "diverged"
+        return Standing(self.seed, self.epochs_done, self.stack, diverged=diverged)
 
 
 class RunFolder:
@@ -79,6 +89,7 @@ class RunFolder:
             evaluated=frozenset(row["evaluated"]),
             images_per_second=row["images_per_second"],
             stack_width=row["stack_width"],
+            stack=tuple(row["stack"]),
             row=row,
         )
 
@@ -148,12 +159,16 @@ class RunFolder:
         return self._tensors("weights", epoch)
 
     def read_optimizer(self, epoch: int) -> dict[str, torch.Tensor]:
-        """The optimiser's state after the last committed epoch.
+        """The optimiser's state after an epoch.
 
         Raises:
             RuntimeError: it is missing or damaged.
         """
         return self._tensors("optimizer", epoch)
+
+    def has_optimizer(self, epoch: int) -> bool:
+        """Whether the optimiser's state after an epoch is still here."""
+        return self._state_file("optimizer", epoch).exists()
 
     def drop_old_optimizers(self, epoch: int) -> None:
         """Remove the optimiser states that the one of `epoch` supersedes."""

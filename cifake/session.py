@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,12 @@ from cifake.data.pack import Pack
 from cifake.data.subsets import split_rows
 from cifake.evaluations import Images, NotFiniteError, evaluation_tables
 from cifake.record import Record
+from cifake.stacks import Begun, begun_stacks, best_width, chunks
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from cifake.batches import TrainingData
     from cifake.training import Epoch, MemberEpoch
 
 Scores = Mapping[str, float | None]
@@ -41,6 +44,9 @@ class Aim:
 
     evaluate: tuple[str, ...]
     """Data sets whose test split is evaluated."""
+
+    width: int | None = None
+    """Runs trained as one network at most; null: as many as are fastest, by measurement."""
 
     device: str = "cpu"
     """`cpu` or `cuda`."""
@@ -116,26 +122,57 @@ class Session:
         done = min(record.epochs_done for record in self.records.values())
         if done:
             report(self._stored(done))
-        while lagging := self._lagging():
-            self._train(lagging, report)
+        self._begin()
+        while stacks := self._lagging():
+            self._train(stacks, report)
 
-    def _trainable(self) -> list[Record]:
-        return [record for record in self.records.values() if record.trainable]
+    def _begin(self) -> None:
+        """Settle, for runs that were never begun, which of them are trained as one network."""
+        for begun in self._unfinished():  # a kill can have left a stack half begun
+            for seed in begun.seeds:
+                if not self.records[seed].standing.stack:
+                    self.records[seed].begin(begun.seeds)
+        new = [seed for seed, record in self.records.items() if self._is_new(record)]
+        if not new:
+            return
+        width = self.aim.width or self._best_width(len(new))
+        for stack in chunks(new, width):
+            for seed in stack:
+                self.records[seed].begin(stack)
 
-    def _lagging(self) -> list[Record]:
-        """The runs with the fewest epochs, if they have not reached their end.
+    def _is_new(self, record: Record) -> bool:
+        begun = bool(record.standing.stack)
+        return record.trainable and not begun and record.epochs_done < self.aim.epochs
 
-        After a kill some runs of a stack can be an epoch ahead of the others.
-        """
-        records = self._trainable()
-        least = min((record.epochs_done for record in records), default=self.aim.epochs)
-        if least >= self.aim.epochs:
-            return []
-        return [record for record in records if record.epochs_done == least]
+    def _best_width(self, runs: int) -> int:
+        from cifake.speed import images_per_second
 
-    def _train(self, records: Sequence[Record], report: Callable[[Progress], None]) -> None:
-        """Train some runs, as far as the next of those that are ahead of them."""
+        config, device, data = self.aim.config, self.aim.device, self._training_data()
+        speed = functools.partial(images_per_second, config, data, device=device)
+        return best_width(config, runs, speed, device)
+
+    def _training_data(self) -> TrainingData:
         from cifake.batches import TrainingData
+
+        return TrainingData(self.pack.pixels, self.pack.labels, self.split.train)
+
+    def _unfinished(self) -> list[Begun]:
+        """The stacks that have not reached their end."""
+        stacks = begun_stacks(record.standing for record in self.records.values())
+        return [stack for stack in stacks if stack.start < self.aim.epochs]
+
+    def _lagging(self) -> list[Begun]:
+        """The stacks with the fewest epochs, without runs ahead of them that cannot go back."""
+        unfinished = self._unfinished()
+        least = min((stack.start for stack in unfinished), default=0)
+        return [
+            Begun(tuple(s for s in stack.seeds if self.records[s].has_state(least)), least)
+            for stack in unfinished
+            if stack.start == least
+        ]
+
+    def _train(self, stacks: Sequence[Begun], report: Callable[[Progress], None]) -> None:
+        """Train some stacks, as far as the next of those that are ahead of them."""
         from cifake.training import train
 
         def on_epoch(epoch: Epoch) -> None:
@@ -144,17 +181,20 @@ class Session:
             if len(progress.diverged) > len(epoch.diverged):
                 raise _DroppedError
 
-        start = records[0].epochs_done
-        ahead = {r.epochs_done for r in self._trainable() if r.epochs_done > start}
+        start = stacks[0].start
+        ahead = {stack.start for stack in self._unfinished() if stack.start > start}
+        members = {seed for stack in stacks for seed in stack.seeds}
+        seeds = [seed for seed in self.records if seed in members]
         with contextlib.suppress(_DroppedError):
             train(
                 self.aim.config,
-                [record.seed for record in records],
-                TrainingData(self.pack.pixels, self.pack.labels, self.split.train),
+                seeds,
+                self._training_data(),
                 on_epoch,
                 epochs=min({*ahead, self.aim.epochs}),
-                resume={record.seed: record.state() for record in records} if start else None,
+                resume={s: self.records[s].state(start) for s in seeds} if start else None,
                 device=self.aim.device,
+                stacks=[stack.seeds for stack in stacks],
             )
 
     def _backfill(self, record: Record) -> None:
@@ -172,7 +212,9 @@ class Session:
             try:
                 made, _ = self._evaluated(record, model.to(self.aim.device), epoch)
             except NotFiniteError as error:
-                record.commit(status="diverged", error=f"{error}, in epoch {epoch}")
+                # Without a stack it is no company for an epoch that others have to repeat.
+                problem = f"{error}, in epoch {epoch}"
+                record.commit(status="diverged", error=problem, stack=[])
                 return
             _add(record, epoch, made)
         if late:
@@ -184,31 +226,54 @@ class Session:
         return [i for i in needed if not record.has_evaluation(epoch, i.dataset, i.split)]
 
     def _record(self, epoch: Epoch) -> Progress:
-        width = len(epoch.members) + len(epoch.diverged)
+        """Evaluate and commit an epoch, run by run.
+
+        Those that diverged come last: while one run of a stack is an epoch behind, all that the
+        epoch was trained with must still be there.
+        """
         problems = {divergence.seed: str(divergence) for divergence in epoch.diverged}
-        members = []
+        evaluated = {}
         for member in epoch.members:
             record = self.records[member.seed]
-            try:
-                made, scores = self._evaluated(record, member.model, epoch.epoch)
-            except NotFiniteError as error:
-                problems[member.seed] = f"{error}, in epoch {epoch.epoch}"
-                continue
-            _add_epoch(record, member, epoch.epoch, epoch.seconds / width)
-            _add(record, epoch.epoch, made)
-            record.commit(
-                status="complete" if epoch.epoch >= self.aim.epochs else "running",
-                error=None,
-                epochs_done=epoch.epoch,
-                images_per_second=epoch.images / epoch.seconds,
-                stack_width=width,
-                git_commit=self.aim.git_commit,
-                fallbacks=sorted({*record.row["fallbacks"], *self.aim.fallbacks}),
-            )
-            members.append(Member(member.seed, member.loss, scores))
+            if record.epochs_done < epoch.epoch:
+                try:
+                    evaluated[member.seed] = self._evaluated(record, member.model, epoch.epoch)
+                except NotFiniteError as error:
+                    problems[member.seed] = f"{error}, in epoch {epoch.epoch}"
+        kept = [member for member in epoch.members if member.seed not in problems]
+        for member in kept:
+            if member.seed in evaluated:
+                self._commit(epoch, member, evaluated[member.seed][0], lost=problems.keys())
         for seed, problem in problems.items():
             self.records[seed].commit(status="diverged", error=problem)
+        for member in kept:
+            self.records[member.seed].folder.drop_old_optimizers(epoch.epoch)
+        members = [
+            Member(member.seed, member.loss, evaluated[member.seed][1])
+            if member.seed in evaluated
+            else self._stored_member(member.seed, epoch.epoch)
+            for member in kept
+        ]
         return Progress(epoch.epoch, members, tuple(problems), epoch.images, epoch.seconds)
+
+    def _commit(
+        self, epoch: Epoch, member: MemberEpoch, made: Made, *, lost: Collection[int]
+    ) -> None:
+        record = self.records[member.seed]
+        seconds = epoch.seconds / (len(epoch.members) + len(epoch.diverged))
+        _add_epoch(record, member, epoch.epoch, seconds)
+        _add(record, epoch.epoch, made)
+        fallbacks = {*record.row["fallbacks"], *self.aim.fallbacks, *member.fallbacks}
+        record.commit(
+            status="complete" if epoch.epoch >= self.aim.epochs else "running",
+            error=None,
+            epochs_done=epoch.epoch,
+            images_per_second=epoch.images / epoch.seconds,
+            stack_width=len(member.stack),
+            stack=[seed for seed in member.stack if seed not in lost],
+            git_commit=self.aim.git_commit,
+            fallbacks=sorted(fallbacks),
+        )
 
     def _evaluated(self, record: Record, model: nn.Module, epoch: int) -> tuple[Made, Scores]:
         """Evaluate validation after every epoch, and at milestones all that is not there yet.
@@ -248,17 +313,18 @@ class Session:
 
     def _stored(self, epoch: int) -> Progress:
         """What the last finished epoch of all runs gave, read from the tables."""
-        members = []
-        for seed, record in self.records.items():
-            losses = _of_epoch(record.rows("epochs"), epoch)
-            scores = [
-                row
-                for row in _of_epoch(record.rows("evaluations"), epoch)
-                if row["split"] == "validation"
-            ]
-            loss = losses[0]["loss"] if losses else None
-            members.append(Member(seed, loss, scores[0] if scores else {}))
-        return Progress(epoch, members)
+        return Progress(epoch, [self._stored_member(seed, epoch) for seed in self.records])
+
+    def _stored_member(self, seed: int, epoch: int) -> Member:
+        record = self.records[seed]
+        losses = _of_epoch(record.rows("epochs"), epoch)
+        scores = [
+            row
+            for row in _of_epoch(record.rows("evaluations"), epoch)
+            if row["split"] == "validation"
+        ]
+        loss = losses[0]["loss"] if losses else None
+        return Member(seed, loss, scores[0] if scores else {})
 
 
 @contextlib.contextmanager
@@ -294,7 +360,7 @@ def _add_epoch(record: Record, member: MemberEpoch, epoch: int, seconds: float) 
         "seconds": seconds,
     }
     record.add("epochs", tables.TABLES["epochs"].from_rows([keys | row]))
-    record.write_state(member.state())
+    record.write_state(member.state)
 
 
 def _of_epoch(table: pa.Table, epoch: int) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from cifake.config import Config, leaves
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of the tables of runs and sweeps, written into every file.
 
 Raised when a column comes, goes or changes its meaning.
@@ -22,6 +22,9 @@ Raised when a column comes, goes or changes its meaning.
 
 PACK_VERSION = 1
 """Version of the tables of packs, which are kept when those of runs change."""
+
+BENCHMARKS_VERSION = 1
+"""Version of the table of benchmarks, which is kept when those of runs change."""
 
 THRESHOLDS = tuple(step / 100 for step in range(1, 100))
 """Decision thresholds of the `thresholds` table."""
@@ -135,7 +138,8 @@ def decode(name: str, content: bytes) -> pa.Table:
         ValueError: not parquet, another table, or a schema of another version.
     """
     try:
-        table = pq.read_table(pa.BufferReader(content))
+        # No threads: one of Arrow's that still lives when Python ends aborts the process.
+        table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"not a readable parquet file: {error}") from None
     version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
@@ -276,7 +280,13 @@ _TABLES = (
             Column("parameters", pa.int64(), "", "Trainable parameters."),
             Column("train_seconds", pa.float64(), "s", "Time spent training, all epochs."),
             Column("images_per_second", pa.float64(), "1/s", "Training speed of the whole stack."),
-            Column("stack_width", pa.int32(), "runs", "Runs trained in the same stack."),
+            Column("stack_width", pa.int32(), "runs", "Runs in the stack of the last epoch."),
+            _required(
+                "stack",
+                pa.list_(pa.int64()),
+                "",
+                "Seeds of the stack that its next epoch is trained in, in the order of channels.",
+            ),
             Column("host", STRING, "", "Machine of the last epoch."),
             Column("device", STRING, "", "Processor or GPU of the last epoch."),
             Column("versions", STRING, "", "Python, torch, ray and this package, as JSON."),
@@ -450,6 +460,33 @@ _TABLES = (
             Column("max", pa.float64(), "", "Largest."),
         ),
     ),
+    Table(
+        "benchmarks",
+        "one measurement of one benchmark",
+        ("name", "measured_at"),
+        (
+            _required("name", WORD, "", "What is measured."),
+            _required("value", pa.float64(), "", "Median over the repeats, in `unit`."),
+            _required("unit", WORD, "", "Unit of value and baseline."),
+            Column("baseline_value", pa.float64(), "", "Median of what it is compared with."),
+            Column("ratio", pa.float64(), "", "Value over baseline."),
+            Column("target", pa.float64(), "", "What must be reached; null where nothing must."),
+            Column("met", pa.bool_(), "", "Whether it was reached."),
+            Column("commit", STRING, "", "Commit of the code; null outside a checkout."),
+            _required("cpu", WORD, "", "Processor, and the widest instructions torch uses."),
+            _required("cores", pa.int32(), "", "Cores that the process may use."),
+            _required("torch", WORD, "", "Version of torch."),
+            _required("ray", WORD, "", "Version of Ray."),
+            _required("measured_at", _TIMESTAMP, "", "End of the measurement."),
+            _required("judged", WORD, "", "What is held against the target, and from which side."),
+            _required("low", pa.float64(), "", "Lowest repeat of ratio, or of value without one."),
+            _required("high", pa.float64(), "", "Highest repeat, likewise."),
+            Column("cpu_ratio", pa.float64(), "", "Median ratio by processor time."),
+            _required("repeats", pa.int32(), "", "Repeats, each in turn with its baseline."),
+            _required("device", WORD, "", "Processor or GPU that did the work."),
+        ),
+        BENCHMARKS_VERSION,
+    ),
 )
 
 TABLES: dict[str, Table] = {table.name: table for table in _TABLES}
@@ -478,7 +515,8 @@ def documentation() -> str:
         (
             f"Schema version {SCHEMA_VERSION}. A missing value is null, never 0. A store holds the "
             "tables of a run at `runs/<run_id>/<table>.parquet`, and those of a sweep at "
-            "`sweeps/<name>/<table>.parquet`; `images` and `unreadable` lie in a pack."
+            "`sweeps/<name>/<table>.parquet`; `images` and `unreadable` lie in a pack, and "
+            "`benchmarks` in `results/benchmarks`."
         ),
     ]
     for table in _TABLES:

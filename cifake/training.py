@@ -9,20 +9,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
 
+from cifake import memory
 from cifake.batches import Block, Images, TrainingData
 from cifake.config import Config
 from cifake.evaluation import predict, scores
 from cifake.models import catalogue
 from cifake.models.build import build
 from cifake.models.network import Network
+from cifake.models.stacked import join, part, stack
+from cifake.stacks import chunks
 from cifake.updates import Tensors, Updater, learning_rate
 
 if TYPE_CHECKING:
     from cifake.models.boosting import Boosting
+
+Floats = npt.NDArray[np.float64]
 
 _NOISE_STREAM = 5
 
@@ -64,10 +70,16 @@ class MemberEpoch:
     """Of the last batch; null where nothing is learned by gradient descent."""
 
     model: nn.Module
-    """The network as it is now; it goes on training when the caller returns."""
+    """The seed's own network as it is now; it goes on training when the caller returns."""
 
-    state: Callable[[], State]
+    state: State
     """A copy of the run's state."""
+
+    stack: tuple[int, ...]
+    """Seeds that were trained as one network with this one, itself among them, in their order."""
+
+    fallbacks: tuple[str, ...] = ()
+    """What was done in another way than asked for, with the reason."""
 
     steps: list[Step] = field(default_factory=list)
     """The difficulty curve; first epoch only."""
@@ -109,11 +121,16 @@ def train(
     epochs: int,
     resume: Mapping[int, State] | None = None,
     device: str = "cpu",
+    stacks: Sequence[Sequence[int]] | None = None,
 ) -> None:
     """Train one configuration with several seeds, epoch by epoch, all seeds in step.
 
-    A seed's numbers depend on the seed alone: initialisation, order, augmentation and dropout. On a
-    CPU with one thread they are the same bit for bit every time.
+    Seeds of a stack are trained as one network, side by side along the channels. Initialisation,
+    order, augmentation and dropout depend on the seed alone, so each follows the seed trained alone
+    to float tolerance. On a CPU with one thread the same stack gives the same numbers bit for bit.
+
+    A stack that the device's memory would not hold is split, and one that runs out of memory is
+    halved and its epoch begun anew. A configuration that cannot be stacked is trained seed by seed.
 
     Args:
         config: what to train.
@@ -123,156 +140,317 @@ def train(
         epochs: length of every run, epochs trained before included.
         resume: where each seed stands; all must have trained equally many epochs.
         device: `cpu`, or `cuda` with all pixels resident there.
+        stacks: the seeds that are trained as one network; by default all of them.
     """
     resume = resume or {}
-    start = {resume[seed].epoch if seed in resume else 0 for seed in seeds}
-    if len(start) != 1:
-        raise ValueError(f"seeds of one stack must resume from one epoch, not {sorted(start)}")
-    member = _Fitted if catalogue.ARCHITECTURES[config.model].fitted else _Member
-    images = Images(data, device)
-    members = [member(config, seed, images, resume.get(seed)) for seed in seeds]
-    for epoch in range(start.pop() + 1, epochs + 1):
+    starts = {resume[seed].epoch if seed in resume else 0 for seed in seeds}
+    if len(starts) != 1:
+        raise ValueError(f"seeds trained together must resume from one epoch, not {sorted(starts)}")
+    asked = [tuple(seeds)] if stacks is None else [tuple(stack) for stack in stacks]
+    if sorted(seed for stack in asked for seed in stack) != sorted(seeds):
+        raise ValueError(f"every seed must be in one stack: {asked} of {list(seeds)}")
+    trained = _prepare(config, asked, Images(data, device), resume)
+    for epoch in range(starts.pop() + 1, epochs + 1):
         begun = time.perf_counter()
-        results: list[MemberEpoch] = []
-        diverged: list[Divergence] = []
-        trained = 0
-        for member_ in list(members):
-            result = member_.train_epoch(epoch)
-            trained += len(data.rows)
-            if isinstance(result, Divergence):
-                diverged.append(result)
-                members.remove(member_)
-            else:
-                results.append(result)
+        results = [result for each in trained for result in _train_epoch(each, epoch)]
+        members = [member for result in results for member in result.members]
+        diverged = [gone for result in results for gone in result.diverged]
         seconds = time.perf_counter() - begun
-        on_epoch(Epoch(epoch, results, diverged, seconds, trained))
-        if not members:
+        in_order = sorted(members, key=lambda member: seeds.index(member.seed))
+        images = len(data.rows) * (len(members) + len(diverged))
+        on_epoch(Epoch(epoch, in_order, diverged, seconds, images))
+        trained = [result.rest for result in results if result.rest is not None]
+        if not trained:
             return
 
 
-class _Member:
-    """One run of a stack that is trained by gradient descent."""
+@dataclass(frozen=True)
+class _Result:
+    """What an epoch gave for one stack."""
 
-    def __init__(self, config: Config, seed: int, images: Images, resume: State | None) -> None:
+    members: list[MemberEpoch]
+    diverged: list[Divergence]
+    rest: _Stack | _Fitted | None
+    """The stack that goes on without the diverged; null where none is left."""
+
+
+def _prepare(
+    config: Config, asked: Sequence[tuple[int, ...]], images: Images, resume: Mapping[int, State]
+) -> list[_Stack | _Fitted]:
+    if catalogue.ARCHITECTURES[config.model].fitted:
+        return [_Fitted(config, seed, images) for stack in asked for seed in stack]
+    if catalogue.stacking_problem(config):
+        return [_Stack(config, (seed,), images, resume) for stack in asked for seed in stack]
+    return [part for seeds in asked for part in _within_memory(config, seeds, images, resume)]
+
+
+def _within_memory(
+    config: Config, seeds: tuple[int, ...], images: Images, resume: Mapping[int, State]
+) -> Iterator[_Stack]:
+    """A stack, or as few and as equal parts of it as the device's memory holds."""
+    if len(seeds) == 1:
+        yield _Stack(config, seeds, images, resume)
+        return
+    one = _Stack(config, seeds[:1], images, {}).memory()
+    budget = memory.SHARE * memory.free(images.device)
+    parts = chunks(seeds, max(1, int(budget // one)))
+    why = (
+        f"stack of {len(seeds)} split into {len(parts)}: a member takes {one / 2**20:,.0f} MiB of "
+        f"memory, and there are {budget / 2**20:,.0f}"
+    )
+    for few in parts:
+        yield _Stack(config, few, images, resume, (why,) if len(parts) > 1 else ())
+
+
+def _train_epoch(trained: _Stack | _Fitted, epoch: int) -> list[_Result]:
+    """One epoch of a stack; of its halves, each from where the stack began, if memory runs out."""
+    if isinstance(trained, _Fitted):
+        return [trained.train_epoch(epoch)]
+    try:
+        return [trained.train_epoch(epoch)]
+    except (MemoryError, RuntimeError) as error:
+        if len(trained.seeds) == 1 or not memory.is_exhausted(error):
+            raise
+    # Out of the handler, whose traceback holds on to the tensors that are in the way.
+    return [result for half in trained.halves(epoch) for result in _train_epoch(half, epoch)]
+
+
+class _Stack:
+    """Some runs that are trained by gradient descent as one network; a single one as its own."""
+
+    def __init__(
+        self,
+        config: Config,
+        seeds: tuple[int, ...],
+        images: Images,
+        states: Mapping[int, State],
+        fallbacks: tuple[str, ...] = (),
+    ) -> None:
         self.config = config
-        self.seed = seed
+        self.seeds = seeds
         self.images = images
-        self.model = build(config, seed)
-        if config.normalization == "dataset" and resume is None:
-            cast("Network", self.model).pixels.measure(images.data.pixels, images.data.rows)
-        self.model.to(images.device)
-        self.network = torch.compile(self.model) if config.execution.compile else self.model
-        self.updater = Updater(config, self.model, images.device)
-        if resume is not None:
-            self.model.load_state_dict(resume.weights)
-            self.updater.load(resume.optimizer)
+        self.states = {seed: states[seed] for seed in seeds if seed in states}
+        self.fallbacks = fallbacks
+        double = config.execution.precision == "float64"
+        self.numbers = torch.float64 if double else torch.float32
+        self.models = [self._model(seed) for seed in seeds]
+        self.network = self._side_by_side()
+        self.compiled = torch.compile(self.network) if config.execution.compile else self.network
+        self.updater = Updater(config, self.network, images.device, len(seeds))
+        if self.states:
+            self.updater.load(join([self.states[seed].optimizer for seed in seeds]))
 
-    def train_epoch(self, epoch: int) -> MemberEpoch | Divergence:
-        log = _Log()
-        self.model.train()
-        with _noise_of(self.config, self.seed, epoch):
-            for block in self.images.blocks(self.config, self.seed, epoch):
+    def train_epoch(self, epoch: int) -> _Result:
+        log = _Log(len(self.seeds))
+        self.network.train()
+        with _noise_of(self.config, self.seeds[0], epoch):
+            for block in self.images.blocks(self.config, self.seeds, epoch):
                 self._train_block(block, epoch, log)
-                if (batch := log.first_not_finite()) is not None:
-                    return Divergence(self.seed, epoch, batch + 1, log.losses[batch])
-        if not self._predicts(block):
-            return Divergence(self.seed, epoch, len(log.losses), float("nan"))
-        return MemberEpoch(
-            seed=self.seed,
-            loss=_mean(log.losses, log.sizes),
-            accuracy=sum(log.correct) / sum(log.sizes),
-            learning_rate=self._rate(epoch, len(log.losses), len(log.losses) - 1),
-            model=self.model,
-            state=lambda: self._state(epoch),
-            steps=log.steps(self.config.log_every) if epoch == 1 else [],
+                if None not in log.lost:
+                    break
+        diverged = self._diverged(epoch, log, block)
+        kept = [seed for seed in self.seeds if seed not in diverged]
+        self.states = self._states(epoch, kept)
+        members = [self._member(epoch, seed, log) for seed in kept]
+        return _Result(members, list(diverged.values()), self._rest(kept))
+
+    def memory(self) -> int:
+        """Bytes that training it takes, measured on one batch."""
+        block = next(self.images.blocks(self.config, self.seeds, 1))
+        batch = slice(*block.bounds[0])
+        self.network.train()
+        labels = block.labels[batch].to(self.numbers)
+        return memory.taken(
+            self.network, lambda: _objective(self._logits(block.pixels[batch]), labels)
         )
 
+    def halves(self, epoch: int) -> list[_Stack]:
+        """Two stacks in the place of this one, each as it was before an epoch that did not fit."""
+        why = f"stack of {len(self.seeds)} halved in epoch {epoch}: out of memory"
+        del self.models, self.network, self.compiled, self.updater  # room for the halves
+        if torch.device(self.images.device).type == "cuda":
+            torch.cuda.empty_cache()
+        return [
+            _Stack(self.config, half, self.images, self.states, (*self.fallbacks, why))
+            for half in chunks(self.seeds, -(-len(self.seeds) // 2))
+        ]
+
+    def _model(self, seed: int) -> nn.Module:
+        """The network of one seed, where it stands."""
+        model = build(self.config, seed)
+        if seed in self.states:
+            model.load_state_dict(self.states[seed].weights)
+        elif self.config.normalization == "dataset":
+            data = self.images.data
+            cast("Network", model).pixels.measure(data.pixels, data.rows)
+        return model.to(self.images.device)
+
+    def _side_by_side(self) -> nn.Module:
+        if len(self.models) == 1:
+            return self.models[0]
+        network = stack(self.models)
+        if self.config.execution.channels_last:
+            network = network.to(memory_format=torch.channels_last)
+        return network
+
     def _train_block(self, block: Block, epoch: int, log: _Log) -> None:
-        losses, correct = [], []
+        outputs = []
         steps = self.images.steps_per_epoch(self.config)
-        target = _smoothed(block.labels, self.config.label_smoothing)
+        targets = _smoothed(block.labels.to(self.numbers), self.config.label_smoothing)
         for number, (start, stop) in enumerate(block.bounds, block.first):
-            with self.updater.autocast():
-                logits = self.network(block.pixels[start:stop])
-            logits = logits.to(target.dtype)
-            loss = functional.binary_cross_entropy_with_logits(logits, target[start:stop])
-            self.updater.step(loss, self._rate(epoch, steps, number))
-            losses.append(loss.detach())
-            correct.append(((logits.detach() >= 0) == (block.labels[start:stop] > 0.5)).sum())
-        log.add(torch.stack(losses), torch.stack(correct), block)
+            logits = self._logits(block.pixels[start:stop])
+            self.updater.step(
+                _objective(logits, targets[start:stop]), self._rate(epoch, steps, number)
+            )
+            outputs.append(logits.detach())
+        log.add(torch.cat(outputs), targets, block)
+
+    def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Shape (b, members), in the numbers of the loss."""
+        with self.updater.autocast():
+            logits: torch.Tensor = self.compiled(pixels)
+        return logits.to(self.numbers).view(len(pixels), len(self.seeds))
 
     def _rate(self, epoch: int, steps: int, number: int) -> float:
         highest = self.config.optimizer.lr
         return learning_rate(self.config.schedule, highest, (epoch - 1) * steps + number, steps)
 
-    def _predicts(self, block: Block) -> bool:
-        """Whether logits are finite after the last step too, which no loss has seen."""
-        self.model.eval()
+    def _diverged(self, epoch: int, log: _Log, block: Block) -> dict[int, Divergence]:
+        """The seeds whose loss or whose last logits, which no loss has seen, are not finite."""
+        self.network.eval()
         start, stop = block.bounds[-1]
         with torch.no_grad():
-            return bool(torch.isfinite(self.model(block.pixels[start:stop])).all())
+            logits = self.network(block.pixels[start:stop]).view(stop - start, -1)
+        sound = torch.isfinite(logits).all(0).tolist()
+        found = {}
+        for seed, lost, finite in zip(self.seeds, log.lost, sound, strict=True):
+            if lost is not None:
+                found[seed] = Divergence(seed, epoch, *lost)
+            elif not finite:
+                found[seed] = Divergence(seed, epoch, len(log.sizes), float("nan"))
+        return found
 
-    def _state(self, epoch: int) -> State:
-        weights = {name: value.cpu().clone() for name, value in self.model.state_dict().items()}
-        return State(epoch, weights, self.updater.tensors())
+    def _states(self, epoch: int, kept: Sequence[int]) -> dict[int, State]:
+        """Where some seeds stand; their own networks are brought there too."""
+        weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
+        optimizer = self.updater.tensors()
+        count = len(self.seeds)
+        states = {}
+        for index, (seed, model) in enumerate(zip(self.seeds, self.models, strict=True)):
+            if seed in kept:
+                own = part(weights, index, count)
+                states[seed] = State(epoch, own, part(optimizer, index, count))
+                if model is not self.network:
+                    model.load_state_dict(own)
+                    model.eval()
+        return states
+
+    def _member(self, epoch: int, seed: int, log: _Log) -> MemberEpoch:
+        index = self.seeds.index(seed)
+        loss, accuracy = log.means(index)
+        batches = len(log.sizes)
+        return MemberEpoch(
+            seed=seed,
+            loss=loss,
+            accuracy=accuracy,
+            learning_rate=self._rate(epoch, batches, batches - 1),
+            model=self.models[index],
+            state=self.states[seed],
+            stack=self.seeds,
+            fallbacks=self.fallbacks,
+            steps=log.steps(index, self.config.log_every) if epoch == 1 else [],
+        )
+
+    def _rest(self, kept: list[int]) -> _Stack | None:
+        if len(kept) == len(self.seeds):
+            return self
+        if not kept:
+            return None
+        return _Stack(self.config, tuple(kept), self.images, self.states, self.fallbacks)
 
 
 class _Fitted:
     """One run of a model that is fitted at once; its only epoch is the fit."""
 
-    def __init__(self, config: Config, seed: int, images: Images, resume: State | None) -> None:
-        del resume  # it has no second epoch
+    def __init__(self, config: Config, seed: int, images: Images) -> None:
         self.config = config
-        self.seed = seed
+        self.seeds = (seed,)
         self.data = images.data
         self.model = cast("Boosting", build(config, seed))
 
-    def train_epoch(self, epoch: int) -> MemberEpoch | Divergence:
-        seed = self.seed if self.config.init_seed is None else self.config.init_seed
+    def train_epoch(self, epoch: int) -> _Result:
+        (own,) = self.seeds
+        seed = own if self.config.init_seed is None else self.config.init_seed
         self.model.fit(self.data.pixels, self.data.labels, self.data.rows, seed)
         labels = self.data.labels[self.data.rows]
         probabilities = predict(self.model, self.data.pixels, self.data.rows)
         found = scores(probabilities, labels)
         weights = {name: value.clone() for name, value in self.model.state_dict().items()}
-        return MemberEpoch(
-            seed=self.seed,
+        member = MemberEpoch(
+            seed=own,
             loss=float(found["loss"] or 0.0),
             accuracy=float(found["accuracy"] or 0.0),
             learning_rate=None,
             model=self.model,
-            state=lambda: State(epoch, weights, {}),
+            state=State(epoch, weights, {}),
+            stack=self.seeds,
         )
+        return _Result([member], [], self)
 
 
 class _Log:
-    """Loss and right answers of every batch of an epoch."""
+    """Loss and right answers of every batch of an epoch, by member."""
 
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-        self.correct: list[int] = []
+    def __init__(self, members: int) -> None:
+        self.blocks: list[tuple[Floats, Floats]] = []
         self.sizes: list[int] = []
+        self.lost: list[tuple[int, float] | None] = [None] * members
+        """For each member the first batch, from 1, whose loss was infinite or NaN, and the loss."""
 
-    def add(self, losses: torch.Tensor, correct: torch.Tensor, block: Block) -> None:
-        """Add a block's batches; read from the device at once."""
-        self.losses += losses.tolist()
-        self.correct += correct.tolist()
-        self.sizes += [stop - start for start, stop in block.bounds]
+    def add(self, logits: torch.Tensor, targets: torch.Tensor, block: Block) -> None:
+        """Add a block's batches.
 
-    def first_not_finite(self) -> int | None:
-        """The first batch whose loss is infinite or NaN."""
-        finite = np.isfinite(self.losses)
-        return None if finite.all() else int(np.flatnonzero(~finite)[0])
+        Args:
+            logits: shape (b, members), as they were before each batch's step.
+            targets: shape (b, members) or (b, 1).
+            block: where batches begin and end.
+        """
+        sizes = [stop - start for start, stop in block.bounds]
+        each = functional.binary_cross_entropy_with_logits(
+            logits, targets.expand_as(logits), reduction="none"
+        )
+        right = (logits >= 0) == (block.labels > 0.5)
+        losses = torch.stack([batch.mean(0) for batch in torch.split(each, sizes)])
+        correct = torch.stack([batch.sum(0) for batch in torch.split(right, sizes)])
+        # Read from the device at once.
+        values = losses.double().cpu().numpy()
+        self.blocks.append((values, correct.double().cpu().numpy()))
+        for member, column in enumerate(values.T):
+            bad = np.flatnonzero(~np.isfinite(column))
+            if len(bad) and self.lost[member] is None:
+                self.lost[member] = len(self.sizes) + int(bad[0]) + 1, float(column[bad[0]])
+        self.sizes += sizes
 
-    def steps(self, every: int) -> list[Step]:
+    def means(self, member: int) -> tuple[float, float]:
+        """Loss and accuracy over all images."""
+        losses, correct = self._of(member)
+        return _mean(losses, self.sizes), float(correct.sum()) / sum(self.sizes)
+
+    def steps(self, member: int, every: int) -> list[Step]:
         """The difficulty curve."""
+        losses, correct = self._of(member)
         found = []
-        for start in range(0, len(self.losses), every):
+        for start in range(0, len(losses), every):
             window = slice(start, start + every)
-            stop = min(start + every, len(self.losses))
-            loss = _mean(self.losses[window], self.sizes[window])
-            accuracy = sum(self.correct[window]) / sum(self.sizes[window])
+            stop = min(start + every, len(losses))
+            loss = _mean(losses[window], self.sizes[window])
+            accuracy = float(correct[window].sum()) / sum(self.sizes[window])
             found.append(Step(stop, sum(self.sizes[:stop]), loss, accuracy))
         return found
+
+    def _of(self, member: int) -> tuple[Floats, Floats]:
+        losses, correct = (np.concatenate(each) for each in zip(*self.blocks, strict=True))
+        return losses[:, member].copy(), correct[:, member].copy()
 
 
 @contextmanager
@@ -285,10 +463,20 @@ def _noise_of(config: Config, seed: int, epoch: int) -> Iterator[None]:
         yield
 
 
+def _objective(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """What is minimised: binary cross-entropy, its mean over images, summed over members.
+
+    No member's gradient depends on another. One alone is divided by the images last, as torch does.
+    """
+    members = logits.shape[1]
+    mean = functional.binary_cross_entropy_with_logits(logits, targets.expand_as(logits))
+    return mean if members == 1 else mean * members
+
+
 def _smoothed(labels: torch.Tensor, share: float) -> torch.Tensor:
     """Labels with a share spread evenly over both classes (Szegedy et al. 2016, section 7)."""
     return labels if share == 0 else labels * (1 - share) + share / 2
 
 
-def _mean(values: Sequence[float], sizes: Sequence[int]) -> float:
+def _mean(values: Floats, sizes: Sequence[int]) -> float:
     return float(np.dot(values, sizes) / sum(sizes))

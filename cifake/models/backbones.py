@@ -9,10 +9,14 @@ from typing import Any, cast
 import torch
 import torchvision
 from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from cifake.config import ModelOptions
 from cifake.models.inputs import Pixels
 from cifake.models.network import Network
+from cifake.models.stacked import declare_channelwise
+
+declare_channelwise(BasicBlock, Bottleneck)
 
 
 class Backbone(Network):

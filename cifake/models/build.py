@@ -18,7 +18,7 @@ _INIT_STREAM = 1
 
 
 def build(config: Config, seed: int) -> nn.Module:
-    """The network of a configuration, initialised from a seed, in float32.
+    """The network of a configuration, initialised from a seed; its weights are drawn in float32.
 
     It maps images of shape (n, 32, 32, 3), uint8, to logits of shape (n,). Every module draws from
     a stream of its own, named by its path, so that two configurations that share a layer share its
@@ -27,6 +27,8 @@ def build(config: Config, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         model = _assemble(config)
         initialise(model, seed if config.init_seed is None else config.init_seed)
+    if config.execution.precision == "float64":
+        model = model.double()
     if config.execution.channels_last:
         model = model.to(memory_format=torch.channels_last)
     return model

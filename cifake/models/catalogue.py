@@ -48,6 +48,9 @@ class Architecture:
     fitted: bool = False
     """Whether it is fitted at once, not by gradient descent; its one epoch is the fit."""
 
+    unstackable: Callable[[Any], str | None] = lambda _: None
+    """Why networks with some `ModelOptions` cannot be stacked; null where they can."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
@@ -91,6 +94,9 @@ BACKBONES: Mapping[str, Sites] = {
 }
 """Networks of torchvision with the channels after their stem and each stage."""
 
+STACKABLE_BACKBONES = ("resnet18", "resnet34", "resnet50")
+"""Those that can stand side by side in one network."""
+
 
 def _base_sites(options: ModelOptions) -> Sites:
     del options
@@ -129,6 +135,12 @@ def _resnet_sites(options: ModelOptions) -> Sites:
 def _backbone_sites(options: ModelOptions) -> Sites:
     channels = BACKBONES.get(str(options.backbone), {})
     return {f"after_{stage}": count for stage, count in channels.items()}
+
+
+def _backbone_unstackable(options: ModelOptions) -> str | None:
+    if options.backbone in STACKABLE_BACKBONES:
+        return None
+    return f"{options.backbone} looks across channels or draws at random"
 
 
 def _paper_problems(options: ModelOptions) -> Iterator[str]:
@@ -183,6 +195,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         usual="after_stage",
         problems=_backbone_problems,
         normalises=True,
+        unstackable=_backbone_unstackable,
     ),
     "linear": Architecture(
         description="logistic regression on the pixels, 3,073 parameters",
@@ -193,6 +206,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         module="cifake.models.boosting:Boosting",
         options={"trees": 800, "leaves": 63, "shrinkage": 0.05},
         fitted=True,
+        unstackable=lambda _: "trees are fitted at once",
     ),
 }
 
@@ -267,6 +281,15 @@ def epochs_allowed(model: str, epochs: int) -> int:
     if preset is None or preset.max_epochs is None:
         return epochs
     return min(epochs, preset.max_epochs)
+
+
+def stacking_problem(config: Config) -> str | None:
+    """Why a configuration's seeds are trained one after another; null where they can be stacked."""
+    if config.execution.precision == "fp16":
+        return "fp16 has one loss scale"
+    if config.shuffle == "frozen_batches" and config.data_order == "per_seed":
+        return "the last batch of frozen_batches comes at another step for every seed"
+    return ARCHITECTURES[config.model].unstackable(config.model_options)
 
 
 def sites_of(config: Config) -> Sites:

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
-from torchvision.transforms.functional import gaussian_blur
 
 from cifake.config import InputOptions
 
@@ -59,10 +58,10 @@ class Pixels(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images of shape (n, 32, 32, 3), 0…255, to (n, channels, 32, 32).
 
-        Whole numbers become float32; floating-point numbers keep their type.
+        Whole numbers become numbers of the network's type; floating-point numbers keep their own.
         """
         x = images.permute(0, 3, 1, 2)
-        x = x if x.is_floating_point() else x.to(torch.float32)
+        x = x if x.is_floating_point() else x.to(self.get_buffer("mean").dtype)
         return self.normalise(self.filter(x))
 
     def filter(self, x: torch.Tensor) -> torch.Tensor:
@@ -72,7 +71,7 @@ class Pixels(nn.Module):
     def normalise(self, x: torch.Tensor) -> torch.Tensor:
         """Subtract the means and divide by the deviations."""
         if self.normalization == "half":
-            return x * (2 / 255) - 1
+            return (x * (2 / 255)).sub_(1)
         return (x - self._by_channel("mean", x)) / self._by_channel("std", x)
 
     def _by_channel(self, name: str, x: torch.Tensor) -> torch.Tensor:
@@ -169,6 +168,8 @@ def luma(x: torch.Tensor) -> torch.Tensor:
 
 def blur(x: torch.Tensor, sigma: float) -> torch.Tensor:
     """Images of shape (n, c, h, w), convolved with a Gaussian of `sigma` pixels, cut at 3 sigma."""
+    from torchvision.transforms.functional import gaussian_blur  # most networks need none of it
+
     size = 2 * math.ceil(3 * sigma) + 1
     blurred: torch.Tensor = gaussian_blur(x, [size, size], [sigma, sigma])
     return blurred

@@ -19,11 +19,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 from torch.nn import functional
-from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from cifake.models import grouped
 
 Tensors = dict[str, torch.Tensor]
 
-_CHANNELWISE = (
+_CHANNELWISE: set[type[nn.Module]] = {
     nn.Identity,
     nn.ReLU,
     nn.MaxPool2d,
@@ -34,14 +35,17 @@ _CHANNELWISE = (
     nn.Sequential,
     nn.ModuleList,
     nn.ModuleDict,
-    BasicBlock,
-    Bottleneck,
-)
+}
 """Modules that do the same to every channel, each with its own numbers, and containers."""
 
 
 class NotStackableError(TypeError):
     """A network holds a module that cannot be trained side by side with others."""
+
+
+def declare_channelwise(*modules: type[nn.Module]) -> None:
+    """Say of other modules that they treat every channel alike, or only hold modules."""
+    _CHANNELWISE.update(modules)
 
 
 class StackedConv1d(nn.Module):
@@ -66,7 +70,7 @@ class StackedConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d, members: int) -> None:
         super().__init__()
         self.members = members
-        self.stride, self.padding, self.dilation = conv.stride, conv.padding, conv.dilation
+        self.geometry = grouped.Geometry(conv.stride, _padding(conv), conv.dilation)
         self.in_channels, self.groups = conv.in_channels, conv.groups
         self.weight = nn.Parameter(_repeated(conv.weight, members))
         self.bias = None if conv.bias is None else nn.Parameter(_repeated(conv.bias, members))
@@ -75,9 +79,7 @@ class StackedConv2d(nn.Module):
         """Maps of shape (n, members · out, h, w) for (n, members · in, h, w) or (n, in, h, w)."""
         shared = x.shape[1] == self.in_channels and self.groups == 1
         groups = 1 if shared else self.members * self.groups
-        return functional.conv2d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, groups
-        )
+        return grouped.conv2d(x, self.weight, self.bias, self.geometry, groups)
 
 
 class StackedLinear(nn.Module):
@@ -97,13 +99,14 @@ class StackedLinear(nn.Module):
         """Vectors of shape (n, members · out) for (n, members · in) or (n, in)."""
         if x.shape[1] == self.in_features:
             return functional.linear(x, self.weight, self.bias)
-        inputs = x.view(len(x), self.members, -1).transpose(0, 1)
-        weight = self.weight.view(self.members, -1, self.in_features).transpose(1, 2)
+        # The weight comes first, so that its gradient has its layout and is not copied into it.
+        inputs = x.view(len(x), self.members, -1).permute(1, 2, 0)
+        weight = self.weight.view(self.members, -1, self.in_features)
         if self.bias is None:
-            out = torch.bmm(inputs, weight)
+            out = torch.bmm(weight, inputs)
         else:
-            out = torch.baddbmm(self.bias.view(self.members, 1, -1), inputs, weight)
-        return out.transpose(0, 1).reshape(len(x), -1)
+            out = torch.baddbmm(self.bias.view(self.members, -1, 1), weight, inputs)
+        return out.permute(2, 0, 1).reshape(len(x), -1)
 
 
 def stack(models: Sequence[nn.Module]) -> nn.Module:
@@ -143,7 +146,7 @@ def _for_members(module: nn.Module, members: int) -> nn.Module:
         return StackedLinear(module, members)
     if hasattr(module, "members"):
         setattr(module, "members", members)  # noqa: B010 - mypy takes an assignment for a module
-    elif not isinstance(module, _CHANNELWISE):
+    elif not isinstance(module, tuple(_CHANNELWISE)):
         raise NotStackableError(f"{type(module).__name__} looks across channels or draws at random")
     for name, parameter in [*module.named_parameters(recurse=False)]:
         setattr(module, name, nn.Parameter(_repeated(parameter, members)))
@@ -152,6 +155,18 @@ def _for_members(module: nn.Module, members: int) -> nn.Module:
     for name, child in [*module.named_children()]:
         setattr(module, name, _for_members(child, members))
     return module
+
+
+def _padding(conv: nn.Conv2d) -> tuple[int, ...]:
+    """Zeros on each side, by dimension."""
+    if isinstance(conv.padding, tuple):
+        return conv.padding
+    if conv.padding == "valid":
+        return (0, 0)
+    spans = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
+    if any(span % 2 for span in spans):
+        raise NotStackableError("same padding of an even kernel is not the same on all sides")
+    return tuple(span // 2 for span in spans)
 
 
 def _repeated(tensor: torch.Tensor, members: int) -> torch.Tensor:

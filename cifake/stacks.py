@@ -1,0 +1,117 @@
+"""Which runs of a configuration are trained as one network.
+
+The last bits of a run's numbers depend on the stack it was trained in, so a run that was begun in a
+stack goes on in it, also after a kill that left some of its runs an epoch behind the others.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from cifake.config import Config
+from cifake.models import catalogue
+
+_LONG_STEP = 0.02
+"""Seconds of a step on a CPU that is all arithmetic: there is nothing for a stack to save."""
+
+_WORSE = 0.9
+"""Share of the best speed below which no wider stack is tried."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a run stands."""
+
+    seed: int
+    epochs_done: int
+    stack: tuple[int, ...]
+    """Seeds of the stack that its next epoch is trained in, its own among them; none before it was
+    begun."""
+
+    diverged: bool = False
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A stack that was begun, and where it goes on."""
+
+    seeds: tuple[int, ...]
+    """In the order of their channels."""
+
+    start: int
+    """Epochs that each of them has behind it at least; those an epoch ahead repeat it."""
+
+
+def begun_stacks(runs: Iterable[Standing]) -> list[Begun]:
+    """The stacks in which runs that were begun go on, the furthest behind first.
+
+    The run furthest behind says who is in its stack: those that stand where it stands, those that a
+    kill found an epoch further or not begun yet, and those that would diverge in the epoch to be
+    repeated.
+    """
+    left = {run.seed: run for run in _with_company(list(runs))}
+    found = []
+    while waiting := [run for run in left.values() if not run.diverged]:
+        last = min(waiting, key=lambda run: run.epochs_done)
+        seeds = [seed for seed in last.stack if seed in left and _together(left[seed], last)]
+        found.append(Begun(tuple(seeds), last.epochs_done))
+        left = {seed: run for seed, run in left.items() if seed not in seeds}
+    return found
+
+
+def _with_company(runs: Sequence[Standing]) -> Iterator[Standing]:
+    """Runs that were begun, and those that one at its start was begun with."""
+    starting = {seed: run.stack for run in runs if run.epochs_done == 0 for seed in run.stack}
+    for run in runs:
+        if run.stack:
+            yield run
+        elif run.epochs_done == 0 and run.seed in starting:
+            yield replace(run, stack=starting[run.seed])
+
+
+def _together(run: Standing, last: Standing) -> bool:
+    if run.seed == last.seed:
+        return True
+    ahead = run.epochs_done - last.epochs_done
+    return ahead == 0 if run.diverged else ahead in (0, 1)
+
+
+def chunks(seeds: Sequence[int], width: int) -> list[tuple[int, ...]]:
+    """Seeds in as few parts of at most `width` as there can be, the parts nearly equal."""
+    parts = -(-len(seeds) // width)
+    ends = [len(seeds) * number // max(1, parts) for number in range(parts + 1)]
+    return [tuple(seeds[start:end]) for start, end in itertools.pairwise(ends)]
+
+
+def best_width(
+    config: Config,
+    runs: int,
+    speed: Callable[[int], float],
+    device: str = "cpu",
+) -> int:
+    """The number of seeds trained as one network that is fastest here.
+
+    Args:
+        config: what is trained.
+        runs: seeds at most.
+        speed: images a second by width, all seeds together.
+        device: where it is trained.
+    """
+    if runs == 1 or catalogue.stacking_problem(config):
+        return 1
+    speeds = {1: speed(1)}
+    if device.startswith("cpu") and config.batch_size / speeds[1] > _LONG_STEP:
+        return 1
+    for width in _widths(runs):
+        speeds[width] = speed(width)
+        if speeds[width] < _WORSE * max(speeds.values()):
+            break
+    return max(speeds, key=lambda width: speeds[width])
+
+
+def _widths(runs: int) -> list[int]:
+    """Widths worth trying for some runs, ascending: all of them, and by halves down to two."""
+    halves = (-(-runs // 2**power) for power in itertools.count())
+    return sorted(itertools.takewhile(lambda width: width > 1, halves))
