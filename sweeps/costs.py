@@ -6,63 +6,78 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from statistics import median
 
-from cifake.config import Config
+from cifake.config import Config, DataSettings
 from cifake.data.pack import Pack
-from cifake.data.subsets import split_rows
+from cifake.data.subsets import Split, split_rows
 from cifake.models import catalogue
 from cifake.runs import RunState
-
-_BATCHES = 30
-_FEW_BATCHES = 2
-_FAST_ENOUGH = 1.0
-"""Seconds that a few batches may take for more of them to be measured."""
+from cifake.stacks import best_width
 
 _EVALUATION_SHARE = 1 / 3
 """An image's evaluation beside its training: the backward pass is taken as two thirds of a step."""
 
 
 class Costs:
-    """Seconds that one epoch of one run takes, evaluation on validation included."""
+    """What training costs here: from the runs of a store, else from a few batches.
 
-    def __init__(self, pack: Pack, history: Iterable[RunState]) -> None:
+    Args:
+        pack: training images.
+        history: runs that say how fast they were.
+        gpus: whether a stack is trained on a GPU; nothing is measured then, since the machine that
+            plans need not have one.
+    """
+
+    def __init__(self, pack: Pack, history: Iterable[RunState], *, gpus: bool = False) -> None:
         self.pack = pack
+        self.gpus = gpus
+        self.splits: dict[DataSettings, Split] = {}
         self.speeds: dict[tuple[object, ...], list[float]] = defaultdict(list)
         for state in history:
-            if state.images_per_second:
-                self.speeds[_shape(state.row)].append(state.images_per_second)
+            on_cpu = str(state.row["device"]).startswith("cpu")
+            if state.images_per_second and on_cpu != gpus:
+                self.speeds[_shape(state.row, state.stack_width)].append(state.images_per_second)
 
-    def __call__(self, config: Config) -> float | None:
-        """Predicted seconds of an epoch of a run; null for a fit that was never timed."""
-        rows = split_rows(self.pack, config.data)
-        shape = _shape(config.flat())
+    def seconds(self, config: Config, width: int) -> float | None:
+        """Predicted seconds of an epoch of one run of a stack, evaluation on validation included.
+
+        It is null for a fit that was never timed, and for a GPU that was never used.
+        """
+        speed = self._speed(config, width)
+        if speed is None:
+            return None
+        if config.data not in self.splits:
+            self.splits[config.data] = split_rows(self.pack, config.data)
+        rows = self.splits[config.data]
+        return (len(rows.train) + len(rows.validation) * _EVALUATION_SHARE) / speed
+
+    def width(self, config: Config, runs: int) -> int:
+        """How many of some runs are trained as one network, at most."""
+        if self.gpus:
+            return 1 if catalogue.stacking_problem(config) else runs
+        return best_width(config, runs, lambda width: self._speed(config, width) or 0.0)
+
+    def _speed(self, config: Config, width: int) -> float | None:
+        """Images a second of a stack, all its runs together."""
+        shape = _shape(config.flat(), width)
         if shape not in self.speeds:
-            if catalogue.ARCHITECTURES[config.model].fitted:
-                return None  # its time does not grow with the images as that of a few would say
-            self.speeds[shape] = [measure(config, self.pack)]
-        return (len(rows.train) + len(rows.validation) * _EVALUATION_SHARE) / median(
-            self.speeds[shape]
-        )
+            # The time of a fit does not grow with the images as that of a few would say.
+            if self.gpus or catalogue.ARCHITECTURES[config.model].fitted:
+                return None
+            self.speeds[shape] = [measure(config, self.pack, width)]
+        return median(self.speeds[shape])
 
 
-def measure(config: Config, pack: Pack) -> float:
-    """Training images a second of one run on one core, from a few batches of real images."""
+def measure(config: Config, pack: Pack, width: int) -> float:
+    """Training images a second of a stack on one core, from a few batches of real images."""
     import torch
 
-    torch.set_num_threads(1)
-    speed, seconds = _measure(config, pack, _FEW_BATCHES)
-    return speed if seconds > _FAST_ENOUGH else _measure(config, pack, _BATCHES)[0]
-
-
-def _measure(config: Config, pack: Pack, batches: int) -> tuple[float, float]:
-    """Images a second of an epoch of some batches, and the seconds it took; the first warms up."""
     from cifake.batches import TrainingData
-    from cifake.training import Epoch, train
+    from cifake.speed import images_per_second
 
-    rows = split_rows(pack, config.data).train[: batches * config.batch_size]
-    epochs: list[Epoch] = []
-    data = TrainingData(pack.pixels, pack.labels, rows)
-    train(config, [0], data, epochs.append, epochs=2)
-    return epochs[-1].images / epochs[-1].seconds, epochs[-1].seconds
+    torch.set_num_threads(1)
+    # Which images they are makes no difference to the speed.
+    data = TrainingData(pack.pixels, pack.labels, pack.rows("train"))
+    return images_per_second(config, data, width)
 
 
 _SHAPING = {
@@ -75,14 +90,16 @@ _SHAPING = {
     "placement",
     "batch_size",
     "augmentation",
+    "data_order",
     "execution",
 }
 
 
-def _shape(settings: Mapping[str, object]) -> tuple[object, ...]:
-    """The settings that speed depends on."""
-    return tuple(
+def _shape(settings: Mapping[str, object], width: int | None) -> tuple[object, ...]:
+    """What speed depends on."""
+    shaping = (
         value
         for path, value in settings.items()
         if path.partition(".")[0] in _SHAPING or path == "optimizer.name"
     )
+    return (width, *shaping)

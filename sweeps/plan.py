@@ -2,20 +2,22 @@
 
 Cells of one config and seed that differ in length are milestones of one run. A run is done when it
 is as long as its longest cell and has been evaluated at each of them; otherwise it is continued
-from where it stands, or new.
+from where it stands, or new. Runs that were begun together go on together; of the new ones as many
+form a stack as are fastest, and fewer where workers would be left without work.
 """
 
 from __future__ import annotations
 
 import heapq
-import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from cifake.config import Config, run_id
+from cifake.models import catalogue
 from cifake.runs import RunState
+from cifake.stacks import Standing, begun_stacks, chunks
 from sweeps.spec import Variant
 
 SPLIT_GAIN = 0.05
@@ -38,7 +40,7 @@ class Stack:
     config: Config
     seeds: tuple[int, ...]
     start: int
-    """Epochs that every run of it has behind it."""
+    """Epochs that every run of it has behind it; after a kill some can be an epoch further."""
 
     epochs: int
     """Length that every run of it will have."""
@@ -51,10 +53,13 @@ class Stack:
         """The runs, in the order of the seeds."""
         return [run_id(self.config.config_id, seed) for seed in self.seeds]
 
+    repeated: int = 0
+    """Epochs that some runs have already and repeat, so that the others have their company."""
+
     @property
     def epochs_to_train(self) -> int:
         """Epochs over all runs."""
-        return (self.epochs - self.start) * len(self.seeds)
+        return (self.epochs - self.start) * len(self.seeds) - self.repeated
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,14 @@ class Plan:
         """Epochs that need not be trained because runs share them or the store has them."""
         return self.epochs_asked - self.epochs_to_train
 
+    def new_stacks(self) -> dict[str, list[tuple[int, ...]]]:
+        """By config, the seeds of every stack that starts from nothing."""
+        found: dict[str, list[tuple[int, ...]]] = defaultdict(list)
+        for stack in self.stacks:
+            if stack.start == 0:
+                found[stack.config.config_id].append(stack.seeds)
+        return dict(found)
+
     def as_dict(self) -> dict[str, Any]:
         """The numbers of `sweeps plan --json`."""
         return {
@@ -103,6 +116,7 @@ class Plan:
             "runs_new": self.runs_new,
             "runs_diverged": self.runs_diverged,
             "stacks": len(self.stacks),
+            "stack_widths": sorted({len(stack.seeds) for stack in self.stacks}),
             "epochs_to_train": self.epochs_to_train,
             "epochs_saved": self.epochs_saved,
             "predicted_seconds": self.predicted_seconds,
@@ -110,8 +124,18 @@ class Plan:
         }
 
 
-Cost = Callable[[Config], float | None]
-"""Seconds that one epoch of one run of a config takes, or null where that is unknown."""
+class Cost(Protocol):
+    """What training costs, as far as it is known."""
+
+    def seconds(self, config: Config, width: int) -> float | None:
+        """Of one epoch of one run in a stack of some width; null where that is unknown."""
+
+    def width(self, config: Config, runs: int) -> int:
+        """How many of some runs are trained as one network, at most."""
+
+
+Decided = Mapping[str, Sequence[Sequence[int]]]
+"""By config, the stacks that an earlier plan of the sweep made of runs that were new then."""
 
 
 def make_cells(variants: Iterable[Variant], seeds: Sequence[int]) -> list[Cell]:
@@ -130,6 +154,7 @@ def make_plan(
     *,
     workers: int,
     cost: Cost,
+    decided: Decided | None = None,
 ) -> Plan:
     """Plan what is left to train.
 
@@ -138,36 +163,95 @@ def make_plan(
         known: what the store has, by run.
         evaluations: `(dataset, split)` that every milestone needs.
         workers: stacks that train at the same time.
-        cost: predicted seconds of an epoch.
+        cost: what training costs.
+        decided: stacks that were planned before; those of which no run was begun stay as they are.
     """
-    runs: dict[str, list[Cell]] = defaultdict(list)
+    asked: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
-        runs[cell.run_id].append(cell)
-    counted = dict.fromkeys(("done", "continued", "new", "diverged"), 0)
-    groups: dict[tuple[str, int], list[list[Cell]]] = defaultdict(list)
-    for identity, asked in runs.items():
+        asked[cell.run_id].append(cell)
+    configs: dict[str, dict[int, _Run]] = defaultdict(dict)
+    for identity, wanted in asked.items():
         state = known.get(identity)
-        status = _status(asked, state, evaluations)
-        counted[status] += 1
-        if status in ("continued", "new"):
-            config_id = asked[0].variant.config.config_id
-            start = 0 if state is None else state.epochs_done
-            groups[config_id, start].append(asked)
-    whole = [_stack(members, start) for (_, start), members in groups.items()]
-    seconds = {stack.config.config_id: cost(stack.config) for stack in whole}
-    stacks, makespan = _pack(whole, seconds, workers)
+        run = _Run(wanted, state, _status(wanted, state, evaluations))
+        configs[wanted[0].variant.config.config_id][wanted[0].seed] = run
+    runs = [run for members in configs.values() for run in members.values()]
+    fixed, free = [], []
+    for config_id, members in configs.items():
+        begun = _begun(members)
+        placed = {seed for stack in begun for seed in stack.seeds}
+        left = {s: run for s, run in members.items() if run.is_wanted and s not in placed}
+        settled, new = _never_begun(left, (decided or {}).get(config_id, ()))
+        fixed += [*begun, *_diverged(left), *settled]
+        free += new
+    stacks, makespan = _pack(fixed, free, cost, workers)
+    count = Counter(run.status for run in runs)
     seeds = len({cell.seed for cell in cells})
     return Plan(
         cells=list(cells),
         stacks=stacks,
-        runs_done=counted["done"],
-        runs_continued=counted["continued"],
-        runs_new=counted["new"],
-        runs_diverged=counted["diverged"],
+        runs_done=count["done"],
+        runs_continued=count["continued"],
+        runs_new=count["new"],
+        runs_diverged=count["diverged"],
         epochs_asked=sum(cell.variant.epochs for cell in cells),
         predicted_seconds=makespan,
-        notes=_notes(seeds, counted["diverged"]),
+        notes=(*_notes(seeds, count["diverged"]), *_stacking_notes(stacks)),
     )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run that is asked for: its cells, and what the store has of it."""
+
+    asked: list[Cell]
+    state: RunState | None
+    status: str
+
+    @property
+    def standing(self) -> Standing:
+        return Standing(self.asked[0].seed, 0, ()) if self.state is None else self.state.standing
+
+    @property
+    def is_wanted(self) -> bool:
+        return self.status in ("continued", "new")
+
+
+def _begun(members: Mapping[int, _Run]) -> list[Stack]:
+    """The stacks in which runs that were begun go on, without those that have nothing left."""
+    found = []
+    for each in begun_stacks(run.standing for run in members.values()):
+        wanted = [seed for seed in each.seeds if members[seed].is_wanted]
+        if wanted:
+            whole = _stack({seed: members[seed] for seed in each.seeds}, each.start)
+            company = whole.seeds if whole.epochs > each.start else tuple(wanted)
+            repeated = sum(_surplus(members[seed], whole) for seed in company)
+            found.append(replace(whole, seeds=company, repeated=repeated))
+    return found
+
+
+def _surplus(run: _Run, stack: Stack) -> int:
+    """Epochs of a stack that a run has already, or will not live to train."""
+    end = stack.epochs if run.standing.diverged else run.standing.epochs_done
+    return min(end, stack.epochs) - stack.start
+
+
+def _diverged(left: Mapping[int, _Run]) -> list[Stack]:
+    """Runs that are trained no further, but lack an evaluation of what they reached."""
+    reached: dict[int, dict[int, _Run]] = defaultdict(dict)
+    for seed, run in left.items():
+        if run.standing.diverged:
+            reached[run.standing.epochs_done][seed] = run
+    return [_stack(runs, start) for start, runs in reached.items()]
+
+
+def _never_begun(
+    left: Mapping[int, _Run], decided: Sequence[Sequence[int]]
+) -> tuple[list[Stack], list[Stack]]:
+    """New runs: the stacks that were planned before, and one of all the others."""
+    new = {seed: run for seed, run in left.items() if not run.standing.diverged}
+    kept = [seeds for seeds in decided if set(seeds) <= new.keys()]
+    settled = [_stack({seed: new.pop(seed) for seed in seeds}, 0) for seeds in kept]
+    return settled, [_stack(new, 0)] if new else []
 
 
 def _status(
@@ -184,11 +268,12 @@ def _status(
     return "continued" if state.epochs_done else "new"
 
 
-def _stack(members: list[list[Cell]], start: int) -> Stack:
-    lengths = {cell.variant.epochs for asked in members for cell in asked}
+def _stack(members: Mapping[int, _Run], start: int) -> Stack:
+    cells = [cell for run in members.values() for cell in run.asked]
+    lengths = {cell.variant.epochs for cell in cells}
     return Stack(
-        config=members[0][0].variant.config,
-        seeds=tuple(asked[0].seed for asked in members),
+        config=cells[0].variant.config,
+        seeds=tuple(members),
         start=start,
         epochs=max(start, *lengths),
         milestones=tuple(sorted(lengths)),
@@ -196,33 +281,45 @@ def _stack(members: list[list[Cell]], start: int) -> Stack:
 
 
 def _pack(
-    whole: list[Stack], seconds: Mapping[str, float | None], workers: int
+    fixed: list[Stack], free: list[Stack], cost: Cost, workers: int
 ) -> tuple[list[Stack], float | None]:
-    """Split stacks where that shortens the makespan; order the longest first."""
-    known = [value for value in seconds.values() if value is not None]
+    """Split what may be split where that shortens the makespan; order the longest first."""
+
+    def seconds(stack: Stack) -> float | None:
+        return cost.seconds(stack.config, len(stack.seeds))
+
+    widest = [cost.width(stack.config, len(stack.seeds)) for stack in free]
+    whole = [
+        part for stack, width in zip(free, widest, strict=True) for part in _split(stack, width)
+    ]
+    found = [each for stack in (*fixed, *whole) if (each := seconds(stack)) is not None]
     # Where nothing is known, equal epochs are the best guess for the order; no time is predicted.
-    guess = sum(known) / len(known) if known else 1.0
+    guess = sum(found) / len(found) if found else 1.0
 
     def duration(stack: Stack) -> float:
-        return stack.epochs_to_train * (seconds[stack.config.config_id] or guess)
+        known = seconds(stack)
+        epochs = (stack.epochs - stack.start) * len(stack.seeds)
+        return epochs * (guess if known is None else known)
 
-    best = sorted(whole, key=duration, reverse=True)
-    shortest = makespan([duration(stack) for stack in best], workers)
-    widest = max((len(stack.seeds) for stack in whole), default=1)
-    for parts in range(2, widest + 1):
-        split = [part for stack in whole for part in _split(stack, parts)]
-        split.sort(key=duration, reverse=True)
-        length = makespan([duration(stack) for stack in split], workers)
+    best, shortest = _longest_first([*fixed, *whole], duration, workers)
+    for narrower in range(max(widest, default=1) // 2, 0, -1):
+        parts = [part for stack in whole for part in _split(stack, narrower)]
+        split, length = _longest_first([*fixed, *parts], duration, workers)
         if length < shortest * (1 - SPLIT_GAIN):
             best, shortest = split, length
-    return best, shortest if known or not whole else None
+    return best, shortest if found or not best else None
 
 
-def _split(stack: Stack, parts: int) -> list[Stack]:
-    width = math.ceil(len(stack.seeds) / parts)
-    return [
-        replace(stack, seeds=stack.seeds[i : i + width]) for i in range(0, len(stack.seeds), width)
-    ]
+def _longest_first(
+    stacks: Iterable[Stack], duration: Callable[[Stack], float], workers: int
+) -> tuple[list[Stack], float]:
+    """Stacks in the order in which workers take them, and when the last worker is free."""
+    ordered = sorted(stacks, key=duration, reverse=True)
+    return ordered, makespan([duration(stack) for stack in ordered], workers)
+
+
+def _split(stack: Stack, width: int) -> list[Stack]:
+    return [replace(stack, seeds=seeds) for seeds in chunks(stack.seeds, width)]
 
 
 def makespan(durations: Iterable[float], workers: int) -> float:
@@ -246,3 +343,16 @@ def _notes(seeds: int, diverged: int) -> tuple[str, ...]:
             "a setting to train anew"
         )
     return tuple(notes)
+
+
+def _stacking_notes(stacks: Iterable[Stack]) -> Iterator[str]:
+    """Which networks are trained one seed after another because they cannot be stacked."""
+    reasons: dict[str, set[str]] = defaultdict(set)
+    trained = [stack for stack in stacks if stack.epochs > stack.start]
+    runs = Counter(stack.config.config_id for stack in trained for _ in stack.seeds)
+    for stack in trained:
+        reason = catalogue.stacking_problem(stack.config)
+        if reason is not None and runs[stack.config.config_id] > 1:
+            reasons[reason].add(stack.config.model)
+    for reason, models in reasons.items():
+        yield f"{', '.join(sorted(models))}: one seed is trained after another, since {reason}"

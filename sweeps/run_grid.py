@@ -21,7 +21,8 @@ def plan_grid(sweep: Sweep, store: Store, workers: int) -> Plan:
         known,
         sweep.evaluations,
         workers=workers,
-        cost=Costs(sweep.train_pack, known.values()),
+        cost=Costs(sweep.train_pack, known.values(), gpus=sweep.spec.resources.gpus > 0),
+        decided=store.read_stacks(sweep.spec.name),
     )
 
 
@@ -42,7 +43,10 @@ def run_grid(
     with tuner.cluster(address) as cores:
         if address is not None:
             plan = plan_grid(sweep, store, workers_for(sweep.spec, cores))
-        tasks = [sweep.task(stack, store, commit) for stack in plan.stacks]
+        # A kill must not change which runs are trained together: the next plan keeps to this one.
+        before = store.read_stacks(sweep.spec.name)
+        store.write_stacks(sweep.spec.name, {**before, **plan.new_stacks()})
+        tasks = [sweep.task(stack, store, commit, width=len(stack.seeds)) for stack in plan.stacks]
         runs = sum(len(stack.seeds) for stack in plan.stacks)
         view = View(
             console,
@@ -64,9 +68,19 @@ def print_plan(plan: Plan, console: Console) -> None:
     console.print(
         f"{len(plan.cells)} cells in {plan.runs} runs: {plan.runs_done} done, "
         f"{plan.runs_continued} to continue, {plan.runs_new} new{diverged}\n"
-        f"{plan.epochs_to_train} epochs to train in {len(plan.stacks)} stacks{time}; "
+        f"{plan.epochs_to_train} epochs to train in {_stacks(plan)}{time}; "
         f"{plan.epochs_saved} epochs saved",
         highlight=False,
     )
     for note in plan.notes:
         console.print(f"note: {note}", highlight=False)
+
+
+def _stacks(plan: Plan) -> str:
+    """How many stacks there are, and of how many runs."""
+    widths = sorted({len(stack.seeds) for stack in plan.stacks})
+    if not widths:
+        return "no stack"
+    runs = str(widths[0]) if len(widths) == 1 else f"{widths[0]} to {widths[-1]}"
+    plural = "" if len(plan.stacks) == 1 else "s"
+    return f"{len(plan.stacks)} stack{plural} of {runs} run{'' if runs == '1' else 's'}"

@@ -118,9 +118,11 @@ def plan_search(sweep: Sweep, search: Search, store: Store) -> SearchPlan:
     seeds = len(sweep.spec.seeds)
     lengths = [max(cell.variant.epochs for cell in part.cells()) for part in parts]
     left = [max(0, search.trials - count) * seeds for count in done]
-    cost = Costs(sweep.train_pack, store.run_states().values())
+    gpus = sweep.spec.resources.gpus > 0
+    cost = Costs(sweep.train_pack, store.run_states().values(), gpus=gpus)
     epochs = [runs * length for runs, length in zip(left, lengths, strict=True)]
-    costs = [cost(part.cells()[0].variant.config) for part in parts]
+    configs = [part.cells()[0].variant.config for part in parts]
+    costs = [cost.seconds(config, cost.width(config, seeds)) for config in configs]
     known = [each for each in costs if each is not None]
     seconds = sum(count * (each or 0.0) for count, each in zip(epochs, costs, strict=True))
     return SearchPlan(

@@ -9,12 +9,15 @@ Every file is written aside and renamed, so no reader sees half of one.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Annotated
 
 import pyarrow as pa
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from cifake import tables
 from cifake.errors import refuse
@@ -22,7 +25,21 @@ from cifake.files import write_aside
 from cifake.runs import RunFolder, RunState
 from cifake.store import RUNS, open_root, run_folder
 
+STACKS = "stacks.json"
+"""File of a sweep that says which runs its plan trains as one network."""
+
 _THREADS = 8
+
+
+def _apart(stacks: list[list[int]]) -> list[list[int]]:
+    seeds = [seed for stack in stacks for seed in stack]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed lies in two stacks")
+    return stacks
+
+
+_SomeSeeds = Annotated[list[int], Field(min_length=1)]
+_STACKS = TypeAdapter(dict[str, Annotated[list[_SomeSeeds], AfterValidator(_apart)]])
 
 
 class Store:
@@ -86,6 +103,25 @@ class Store:
         path = self.sweep_folder(name) / file
         write_aside(path, content)
         return path
+
+    def write_stacks(self, name: str, stacks: Mapping[str, Sequence[Sequence[int]]]) -> None:
+        """Write which new runs a sweep trains as one network: seeds, by config."""
+        self.write_sweep(name, STACKS, json.dumps(stacks, indent=1).encode())
+
+    def read_stacks(self, name: str) -> dict[str, list[list[int]]]:
+        """What `write_stacks` wrote last; nothing if it never did.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        path = self.sweep_folder(name) / STACKS
+        try:
+            return _STACKS.validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            refuse(path, f"{problem}; delete it, and the sweep is planned anew")
 
     def read_sweep(self, name: str, table: str) -> pa.Table | None:
         """A table of a sweep, or null if it was never written."""

@@ -51,8 +51,10 @@ class Sweep:
         variants = [v for each in suggestions for v in self.spec.variants(self.fingerprint, each)]
         return make_cells(variants, self.spec.seeds)
 
-    def task(self, stack: Stack, store: Store, commit: str | None) -> Task:
-        """What a trial is told to train a stack."""
+    def task(
+        self, stack: Stack, store: Store, commit: str | None, *, width: int | None = None
+    ) -> Task:
+        """What a trial is told to train a stack; one without a width finds its own."""
         return Task(
             config=stack.config.model_dump(),
             seeds=stack.seeds,
@@ -61,6 +63,7 @@ class Sweep:
             packs={name: str(pack.folder.resolve()) for name, pack in self.packs.items()},
             evaluate=tuple(self.spec.evaluate),
             store=str(store.root.resolve()),
+            width=width,
             git_commit=commit,
             gpus=self.spec.resources.gpus,
         )
@@ -85,8 +88,8 @@ def open_sweep(spec: Spec, data: Sequence[str], console: Console) -> Sweep:
     packs = {name: open_watched(name, sources, console) for name in spec.datasets}
     sweep = Sweep(spec, packs)
     check_uses(sweep.train_pack, [packs[name] for name in spec.evaluate], spec.source)
-    for cell in sweep.cells():
-        split_rows(sweep.train_pack, cell.variant.config.data, spec.source)
+    for settings in dict.fromkeys(cell.variant.config.data for cell in sweep.cells()):
+        split_rows(sweep.train_pack, settings, spec.source)
     return sweep
 
 

@@ -34,6 +34,9 @@ class Task:
     """Data sets whose test split is evaluated at milestones."""
 
     store: str
+    width: int | None = None
+    """Runs trained as one network at most; null: as many as are fastest, by measurement."""
+
     git_commit: str | None = None
     gpus: float = 0.0
     """GPUs asked for, or a share of one."""
@@ -76,6 +79,7 @@ def run_stack(task: Task, report: Callable[[Report], None]) -> None:
         epochs=task.epochs,
         milestones=task.milestones,
         evaluate=task.evaluate,
+        width=task.width,
         device=device,
         git_commit=task.git_commit,
         fallbacks=(*task.fallbacks, *fallbacks),
