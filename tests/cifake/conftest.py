@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -30,6 +31,30 @@ def _one_thread() -> Iterator[None]:
 def demo(_isolated_environment: None) -> Pack:
     """The embedded data set."""
     return open_dataset("demo")
+
+
+@pytest.fixture(scope="session")
+def subset_folder(
+    first_images: Callable[[Mapping[str, int]], dict[str, bytes]],
+    write_tree: Callable[[Path, Mapping[str, bytes]], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The first 80 training and 20 test images of every class and label: 2,000 in all."""
+    return write_tree(
+        tmp_path_factory.mktemp("real") / "cifake", first_images({"train": 80, "test": 20})
+    )
+
+
+@pytest.fixture(scope="session")
+def subset(subset_folder: Path) -> Pack:
+    """They, packed."""
+    return open_dataset("cifake", {"cifake": subset_folder})
+
+
+@pytest.fixture(scope="session")
+def cifake(real_data: Path) -> Pack:
+    """All 120,000 images."""
+    return open_dataset("cifake", {"cifake": real_data / "cifake.tar.xz"})
 
 
 @dataclass

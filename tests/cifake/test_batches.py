@@ -110,7 +110,7 @@ def test_images_are_cropped_and_flipped_as_torchvision_does(
 
 def _blocks(demo: Pack, config: Config, epoch: int = 1, seed: int = 0) -> torch.Tensor:
     data = TrainingData(demo.pixels, demo.labels, demo.rows("train"))
-    blocks = Images(data, "cpu").blocks(config, seed, epoch)
+    blocks = Images(data, "cpu").blocks(config, [seed], epoch)
     return torch.cat([block.pixels for block in blocks])
 
 
@@ -149,14 +149,35 @@ def test_blocks_hold_the_images_of_the_order(demo: Pack) -> None:
     config = Config(batch_size=50)
     order = epoch_order(rows, config, 3, 2)
     found, labels, bounds = [], [], []
-    for block in Images(data, "cpu").blocks(config, 3, 2):
+    for block in Images(data, "cpu").blocks(config, [3], 2):
         start = sum(len(part) for part in found)
         bounds += [(start + first, start + last) for first, last in block.bounds]
         found.append(block.pixels)
         labels.append(block.labels)
     np.testing.assert_array_equal(torch.cat(found).numpy(), demo.pixels[order.rows])
-    np.testing.assert_array_equal(torch.cat(labels).numpy(), demo.labels[order.rows])
+    np.testing.assert_array_equal(torch.cat(labels).squeeze(1).numpy(), demo.labels[order.rows])
     assert bounds == order.bounds
+
+
+@pytest.mark.parametrize("data_order", ["per_seed", "shared"])
+def test_blocks_of_a_stack_hold_the_images_of_every_member(demo: Pack, data_order: str) -> None:
+    """One after another along the channels, each as the seed alone has them; shared ones once."""
+    config = Config.model_validate(
+        {"data_order": data_order, "augmentation": {"flip": True, "crop": 2}}
+    )
+    images = Images(TrainingData(demo.pixels, demo.labels, demo.rows("train")[::3]), "cpu")
+    seeds = [4, 1, 7]
+    together = list(images.blocks(config, seeds, 2))
+    pixels = torch.cat([block.pixels for block in together])
+    labels = torch.cat([block.labels for block in together])
+    sharers = seeds[:1] if data_order == "shared" else seeds
+    assert pixels.shape[3] == 3 * len(sharers)
+    assert labels.shape[1] == len(sharers)
+    for index, seed in enumerate(sharers):
+        alone = list(images.blocks(config, [seed], 2))
+        expected = torch.cat([block.pixels for block in alone])
+        assert torch.equal(pixels[..., 3 * index : 3 * index + 3], expected)
+        assert torch.equal(labels[:, index], torch.cat([block.labels for block in alone])[:, 0])
 
 
 def test_pixels_held_on_a_device_are_those_mapped_from_the_file(demo: Pack) -> None:

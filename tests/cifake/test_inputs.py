@@ -67,7 +67,7 @@ def test_statistics_of_the_data_set_are_those_of_the_training_images(demo: Pack)
     config = _config(normalization="dataset")
     kept = []
     data = TrainingData(demo.pixels, demo.labels, rows)
-    train(config, [0], data, lambda e: kept.append(e.members[0].state()), epochs=1)
+    train(config, [0], data, lambda e: kept.append(e.members[0].state), epochs=1)
     values = demo.pixels[rows].reshape(-1, 3).astype(np.float64)
     weights = kept[0].weights
     np.testing.assert_allclose(weights["pixels.mean"], values.mean(0), rtol=1e-6)
@@ -182,7 +182,7 @@ def test_frozen_filters_are_no_parameters_and_learned_ones_are(demo: Pack) -> No
     data = TrainingData(demo.pixels, demo.labels, demo.rows("train")[::20])
     kept = []
     config = Config.model_validate({"input": "steg_srm_learned", "optimizer": {"lr": 0.1}})
-    train(config, [0], data, lambda e: kept.append(e.members[0].state()), epochs=1)
+    train(config, [0], data, lambda e: kept.append(e.members[0].state), epochs=1)
     moved = kept[0].weights["pixels.weight"] - steg_filters(30)
     assert moved.abs().max() > 0
     assert torch.equal(learned.get_parameter("pixels.weight"), steg_filters(30))

@@ -14,6 +14,7 @@ from cifake.data.pack import Pack
 from cifake.models import catalogue
 from cifake.models.build import build, parameter_count
 from cifake.models.network import Network
+from tests.tutorial_net import Net
 
 PLACEMENTS = {"none": 0, "after_pool1": 24, "after_pool2": 64, "both": 88}
 
@@ -23,27 +24,6 @@ def _config(placement: str, **options: object) -> Config:
         return Config()
     given = {"attention": "srm", "placement": placement, "attention_options": options}
     return Config.model_validate(given)
-
-
-class TutorialNet(nn.Module):
-    """https://pytorch.org/tutorials/beginner/blitz/cifar10_tutorial.html, with one output."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 6, 5)
-        self.pool = nn.MaxPool2d(2, 2)
-        self.conv2 = nn.Conv2d(6, 16, 5)
-        self.fc1 = nn.Linear(16 * 5 * 5, 120)
-        self.fc2 = nn.Linear(120, 84)
-        self.fc3 = nn.Linear(84, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.pool(functional.relu(self.conv1(x)))
-        x = self.pool(functional.relu(self.conv2(x)))
-        x = torch.flatten(x, 1)
-        x = functional.relu(self.fc1(x))
-        x = functional.relu(self.fc2(x))
-        return self.fc3(x)[:, 0]
 
 
 def _images(n: int, *shape: int, seed: int = 0) -> torch.Tensor:
@@ -65,11 +45,11 @@ def test_base_is_the_tutorial_network() -> None:
     """Equal outputs and gradients, though ReLU comes after pooling here."""
     ours = build(Config(), 3).double()
     assert isinstance(ours, Network)
-    theirs = TutorialNet().double()
+    theirs = Net().double()
     theirs.load_state_dict(ours.state_dict())
     x = _images(16, 3, 32, 32).requires_grad_()
     y = x.detach().clone().requires_grad_()
-    out, expected = ours.logits(x).squeeze(1), theirs(y)
+    out, expected = ours.logits(x).squeeze(1), theirs(y).squeeze(1)
     assert out.shape == (16,)
     torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
     (out**2).sum().backward()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,27 +34,6 @@ CLASSES = (
     "truck",
 )
 EACH = {"train": 80, "test": 20}
-
-
-@pytest.fixture(scope="session")
-def subset_folder(
-    first_images: Callable[[Mapping[str, int]], dict[str, bytes]],
-    write_tree: Callable[[Path, Mapping[str, bytes]], Path],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """The first 80 training and 20 test images of every class and label: 2,000 in all."""
-    return write_tree(tmp_path_factory.mktemp("real") / "cifake", first_images(EACH))
-
-
-@pytest.fixture(scope="session")
-def subset(subset_folder: Path) -> Pack:
-    return open_dataset("cifake", {"cifake": subset_folder})
-
-
-@pytest.fixture(scope="session")
-def cifake(real_data: Path) -> Pack:
-    """All 120,000 images."""
-    return open_dataset("cifake", {"cifake": real_data / "cifake.tar.xz"})
 
 
 @pytest.fixture(scope="session")

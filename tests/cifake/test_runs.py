@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cifake import tables
-from cifake.config import Config, nest, run_id
+from cifake.config import TRAINER_VERSION, Config, nest, run_id
 from cifake.errors import InputError
 from cifake.models import catalogue
 from cifake.record import Record
@@ -33,7 +33,8 @@ def commit(folder: RunFolder, **changes: Any) -> None:
         "fallbacks": [],
         "epochs_done": 2,
         "evaluated": [],
-        "trainer_version": 1,
+        "stack": [0],
+        "trainer_version": TRAINER_VERSION,
         **Config().flat(),
         **changes,
     }
@@ -106,7 +107,8 @@ def test_a_config_comes_back_from_the_row_of_its_run(config: Config) -> None:
         "fallbacks": [],
         "epochs_done": 0,
         "evaluated": [],
-        "trainer_version": 1,
+        "stack": [0],
+        "trainer_version": TRAINER_VERSION,
         **config.flat(),
     }
     content = tables.encode("runs", tables.TABLES["runs"].from_rows([row]))

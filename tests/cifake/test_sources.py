@@ -418,6 +418,18 @@ def test_oversized_file_is_refused_before_it_is_read(
     assert f"{MAX_FILE_BYTES + 1:,} bytes" in text
 
 
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="needs Linux's /proc")
+def test_file_of_another_length_than_the_system_says_is_refused(
+    refusal: Refuse, cifake_images: dict[str, bytes], tmp_path: Path
+) -> None:
+    """As one is that grows while it is read; those of /proc are said to be empty."""
+    source = _folder(tmp_path, cifake_images)
+    (source / "train" / "REAL" / "0077.jpg").symlink_to("/proc/version")
+    text = refusal(source)
+    assert "train/REAL/0077.jpg" in text
+    assert "changed while it was read" in text
+
+
 # Members that point elsewhere
 
 

@@ -123,6 +123,8 @@ def test_null_is_refused_where_none_may_be(name: str, column: str) -> None:
             return []
         if pa.types.is_integer(type_):
             return 1
+        if pa.types.is_timestamp(type_):
+            return dt.datetime.now(dt.UTC)
         return 0.5 if pa.types.is_floating(type_) else "x"
 
     row = {c.name: value(c.type) for c in TABLES[name].columns if not c.nullable}
@@ -273,8 +275,9 @@ def test_rates_are_shares_and_times_are_seconds() -> None:
                 assert column.unit == "s"
 
 
-def test_packs_outlive_a_change_of_the_tables_of_runs() -> None:
+def test_packs_and_benchmarks_outlive_a_change_of_the_tables_of_runs() -> None:
     versions = {name: t.schema.metadata[b"cifake.schema_version"] for name, t in TABLES.items()}
     for name in ("images", "unreadable"):
         assert int(versions.pop(name)) == tables.PACK_VERSION
+    assert int(versions.pop("benchmarks")) == tables.BENCHMARKS_VERSION
     assert {int(version) for version in versions.values()} == {tables.SCHEMA_VERSION}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from cifake.data.subsets import split_rows
 from cifake.evaluation import predict
 from cifake.models.build import build
 from cifake.models.network import Network
+from cifake.runs import RunFolder
 from cifake.training import Divergence, Epoch, State, Step, train
 
 CONFIGS = {
@@ -40,15 +42,25 @@ CONFIGS = {
     ),
     "smoothing": Config.model_validate({"optimizer": {"lr": 0.02}, "label_smoothing": 0.2}),
     "frozen": Config(shuffle="frozen_batches"),
+    "float64": Config.model_validate(
+        {
+            "optimizer": {"name": "adam", "weight_decay": 0.1},
+            "execution": {"precision": "float64"},
+            "label_smoothing": 0.1,
+        }
+    ),
 }
 """Configurations that an independent loop can follow."""
 
+TINY = {"model": "paper", "model_options": {"conv_layers": 1, "filters": 2, "neurons": 8}}
+"""For half precision and Muon, which works in it: processors without it are slow at both."""
+
 MORE = {
-    "muon": Config.model_validate({"optimizer": {"name": "muon", "weight_decay": 0.1}}),
+    "muon": Config.model_validate({**TINY, "optimizer": {"name": "muon", "weight_decay": 0.1}}),
     "augmented": Config.model_validate({"augmentation": {"flip": True, "crop": 4}}),
     "dataset": Config(normalization="dataset"),
-    "bf16": Config.model_validate({"execution": {"precision": "bf16"}}),
-    "fp16": Config.model_validate({"execution": {"precision": "fp16"}}),
+    "bf16": Config.model_validate({**TINY, "execution": {"precision": "bf16"}}),
+    "fp16": Config.model_validate({**TINY, "execution": {"precision": "fp16"}}),
     "contiguous": Config.model_validate({"execution": {"channels_last": False}}),
     "convnet": Config.model_validate({"model": "convnet", "model_options": {"filters": 4}}),
     "learned-filters": Config.model_validate(
@@ -80,7 +92,7 @@ class Log:
     def __call__(self, epoch: Epoch) -> None:
         self.epochs.append(epoch)
         for member in epoch.members:
-            self.states[member.seed, epoch.epoch] = member.state()
+            self.states[member.seed, epoch.epoch] = member.state
 
     def curve(self, seed: int) -> list[tuple[float, float, float | None, list[Step]]]:
         return [
@@ -97,9 +109,10 @@ def _train(
     data: TrainingData,
     epochs: int = 2,
     resume: dict[int, State] | None = None,
+    stacks: list[list[int]] | None = None,
 ) -> Log:
     log = Log()
-    train(config, seeds, data, log, epochs=epochs, resume=resume)
+    train(config, seeds, data, log, epochs=epochs, resume=resume, stacks=stacks)
     return log
 
 
@@ -136,13 +149,84 @@ def test_other_seed_gives_other_weights(data: TrainingData) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_seeds_trained_together_are_the_seeds_trained_alone(name: str, data: TrainingData) -> None:
+def test_the_same_stack_gives_the_same_weights_bit_for_bit(name: str, data: TrainingData) -> None:
+    epochs = _length(name, 2)
+    logs = [_train(ALL[name], [4, 0, 9], data, epochs) for _ in range(2)]
+    for seed in (4, 0, 9):
+        assert _same(logs[0].states[seed, epochs], logs[1].states[seed, epochs])
+        assert logs[0].curve(seed) == logs[1].curve(seed)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_seeds_that_are_no_stack_are_the_seeds_trained_alone(name: str, data: TrainingData) -> None:
     config, epochs = ALL[name], _length(name, 2)
-    together = _train(config, [4, 0, 9], data, epochs)
+    together = _train(config, [4, 0, 9], data, epochs, stacks=[[9], [4], [0]])
+    assert [member.seed for member in together.epochs[0].members] == [4, 0, 9]
     for seed in (4, 0, 9):
         alone = _train(config, [seed], data, epochs)
         assert _same(alone.states[seed, epochs], together.states[seed, epochs])
         assert alone.curve(seed) == together.curve(seed)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_run_does_not_depend_on_other_stacks(name: str, data: TrainingData) -> None:
+    config, epochs = ALL[name], _length(name, 2)
+    stacks = [[0, 1], [5, 3, 4]]
+    together = _train(config, [0, 1, 3, 4, 5], data, epochs, stacks=stacks)
+    for stack in stacks:
+        apart = _train(config, stack, data, epochs)
+        assert all(_same(apart.states[s, epochs], together.states[s, epochs]) for s in stack)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name != "bf16"])
+def test_every_member_of_a_stack_begins_as_the_seed_trained_alone(
+    name: str, data: TrainingData
+) -> None:
+    """Losses of the first batches, each of which has felt every step before it."""
+    config = ALL[name].model_copy(update={"log_every": 1})
+    stack = _train(config, [4, 0, 9], data, epochs=1)
+    for seed in (4, 0, 9):
+        alone = _train(config, [seed], data, epochs=1).curve(seed)[0][3]
+        found = stack.curve(seed)[0][3]
+        expected = [step.loss for step in alone[:5]]
+        assert [step.loss for step in found[:5]] == pytest.approx(expected, rel=1e-4)
+        assert [step.images_seen for step in found] == [step.images_seen for step in alone]
+
+
+def test_a_member_says_with_whom_it_was_trained(data: TrainingData) -> None:
+    log = _train(Config(), [2, 0, 1], data, epochs=1, stacks=[[1, 2], [0]])
+    members = {member.seed: member for member in log.epochs[0].members}
+    assert {seed: member.stack for seed, member in members.items()} == {
+        0: (0,),
+        1: (1, 2),
+        2: (1, 2),
+    }
+    assert log.epochs[0].images == 3 * len(data.rows)
+    for name in ("fp16", "frozen", "statistics"):
+        members_ = _train(ALL[name], [0, 1], data, epochs=1).epochs[0].members
+        assert [member.stack for member in members_] == [(0,), (1,)], name
+
+
+def test_every_seed_must_be_in_one_stack(data: TrainingData) -> None:
+    for stacks in ([[0]], [[0, 1], [1]], [[0, 1, 2]]):
+        with pytest.raises(ValueError, match="every seed must be in one stack"):
+            _train(Config(), [0, 1], data, stacks=stacks)
+
+
+@pytest.mark.parametrize("name", ["srm", "convnet", "augmented", "dataset"])
+def test_the_network_of_a_member_is_its_own(name: str, demo: Pack, data: TrainingData) -> None:
+    """It is a plain network with the weights of the state, whatever the others do."""
+    config = ALL[name]
+
+    def check(epoch: Epoch) -> None:
+        for member in epoch.members:
+            plain = build(config, 77)
+            plain.load_state_dict(member.state.weights)
+            rows = demo.rows("test")[:50]
+            expected = predict(plain, demo.pixels, rows)
+            assert np.array_equal(predict(member.model, demo.pixels, rows), expected)
+
+    train(config, [0, 1, 2], data, check, epochs=2)
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name != "statistics"])
@@ -253,6 +337,8 @@ def _schedule(config: Config, optimizer: Any, steps: int) -> Any:
 def test_training_matches_an_independent_loop(name: str, data: TrainingData) -> None:
     config, epochs = CONFIGS[name], 5
     ours = _train(config, [2], data, epochs=epochs)
+    exact = config.execution.precision == "float64"
+    numbers = np.float64 if exact else np.float32
 
     model = build(config, 2).to(memory_format=torch.contiguous_format)
     assert isinstance(model, Network)
@@ -272,11 +358,13 @@ def test_training_matches_an_independent_loop(name: str, data: TrainingData) -> 
         total, right, rate = 0.0, 0, update.lr
         for start, stop in order.bounds:
             rows = order.rows[start:stop]
-            images = torch.tensor(data.pixels[rows].astype(np.float32) / 127.5 - 1)
-            y = torch.tensor(data.labels[rows].astype(np.float32))
+            images = torch.tensor(data.pixels[rows].astype(numbers) / 127.5 - 1)
+            y = torch.tensor(data.labels[rows].astype(numbers))
             logits = model.logits(images.permute(0, 3, 1, 2).contiguous()).squeeze(1)
             smoothing = config.label_smoothing
-            loss = criterion(logits, torch.where(y == 1, 1 - smoothing / 2, smoothing / 2))
+            # Of two plain numbers, where() would make float32.
+            targets = torch.where(y == 1, y.new_tensor(1 - smoothing / 2), smoothing / 2)
+            loss = criterion(logits, targets)
             model.zero_grad()
             loss.backward()
             rate = update.lr if schedule is None else schedule.get_last_lr()[0]
@@ -286,12 +374,15 @@ def test_training_matches_an_independent_loop(name: str, data: TrainingData) -> 
             total += loss.item() * len(rows)
             right += int(((logits > 0) == (y == 1)).sum())
         (member,) = ours.epochs[epoch - 1].members
-        assert member.loss == pytest.approx(total / len(order.rows), rel=1e-4)
+        expected = pytest.approx(total / len(order.rows), rel=1e-9 if exact else 1e-4)
+        assert member.loss == expected
         assert member.accuracy == pytest.approx(right / len(order.rows), abs=2 / len(order.rows))
         assert member.learning_rate == pytest.approx(rate, rel=1e-6, abs=1e-12)
     assert epochs * len(bounds) >= 50
     for key, value in model.state_dict().items():
-        torch.testing.assert_close(ours.states[2, epochs].weights[key], value, rtol=1e-3, atol=5e-4)
+        found = ours.states[2, epochs].weights[key]
+        rtol, atol = (1e-9, 1e-11) if exact else (1e-3, 5e-4)
+        torch.testing.assert_close(found, value, rtol=rtol, atol=atol)
 
 
 def test_attention_is_not_decayed(data: TrainingData) -> None:
@@ -320,7 +411,7 @@ def test_low_precision_learns_what_full_precision_learns(
     losses = {}
     for name in ("float32", precision):
         config = Config.model_validate(
-            {"optimizer": {"lr": 0.02}, "execution": {"precision": name}}
+            {**TINY, "optimizer": {"lr": 0.02}, "execution": {"precision": name}}
         )
         log = _train(config, [0], data, epochs=3)
         losses[name] = [epoch.members[0].loss for epoch in log.epochs]
@@ -330,20 +421,52 @@ def test_low_precision_learns_what_full_precision_learns(
     np.testing.assert_allclose(losses[precision], losses["float32"], rtol=0.02)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "muon"])
+@pytest.mark.parametrize("stacks", [[[0, 1]], [[0], [1]]])
+def test_double_precision_is_double_throughout(
+    optimizer: str, stacks: list[list[int]], data: TrainingData, demo: Pack, tmp_path: Path
+) -> None:
+    """Weights, statistics and optimiser state, through their file too; counts of steps aside."""
+    settings_ = {
+        "model": "attn",
+        "normalization": "dataset",
+        "optimizer": {"name": optimizer},
+        "execution": {"precision": "float64"},
+    }
+    log = _train(Config.model_validate(settings_), [0, 1], data, stacks=stacks)
+    state = log.states[1, 2]
+    folder = RunFolder(tmp_path)
+    folder.write_state(2, state.weights, state.optimizer)
+    read = State(2, folder.read_weights(2), folder.read_optimizer(2))
+    assert _same(read, state)
+    for name, value in {**read.weights, **read.optimizer}.items():
+        counts = name.endswith(("/step", "num_batches_tracked"))
+        assert (value.dtype == torch.float64) != counts, name
+    member = log.epochs[-1].members[1]
+    logits = member.model(torch.from_numpy(np.array(demo.pixels[:5])))
+    assert logits.dtype == torch.float64
+    assert member.loss != float(np.float32(member.loss))
+    expected = torch.sigmoid(logits).detach().numpy()
+    np.testing.assert_allclose(predict(member.model, demo.pixels, np.arange(5)), expected, 1e-6)
+
+
 def test_loss_scale_is_resumed(data: TrainingData) -> None:
     log = _train(MORE["fp16"], [0], data)
     scaler = {k: v.item() for k, v in log.states[0, 2].optimizer.items() if "scaler" in k}
     assert scaler == {"/scaler/scale": 65536.0, "/scaler/_growth_tracker": 22.0}
 
 
-def test_compiled_network_learns_what_the_plain_one_learns(data: TrainingData) -> None:
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_compiled_network_learns_what_the_plain_one_learns(
+    seeds: list[int], data: TrainingData
+) -> None:
     if shutil.which("g++") is None:
         pytest.skip("torch.compile on a CPU needs a C++ compiler; install g++")
     losses = []
     for compiled in (False, True):
-        config = Config.model_validate({"model": "linear", "execution": {"compile": compiled}})
-        log = _train(config, [0], data, epochs=2)
-        losses.append([epoch.members[0].loss for epoch in log.epochs])
+        config = Config.model_validate({**TINY, "execution": {"compile": compiled}})
+        log = _train(config, seeds, data, epochs=2)
+        losses.append([member.loss for epoch in log.epochs for member in epoch.members])
         assert set(log.states[0, 2].weights) == set(build(config, 0).state_dict())
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
 
@@ -364,11 +487,12 @@ def test_pixels_held_on_the_device_give_the_same_weights(name: str, data: Traini
 
 def test_shared_order_leaves_the_initial_weights_to_differ(data: TrainingData) -> None:
     shared = Config.model_validate({"data_order": "shared", "init_seed": 0})
-    log = _train(shared, [1, 2], data)
+    log = _train(shared, [1, 2], data, stacks=[[1], [2]])
     assert _same(log.states[1, 2], log.states[2, 2])
     shared = Config(data_order="shared")
     log = _train(shared, [1, 2], data)
     assert not _same(log.states[1, 2], log.states[2, 2])
+    log = _train(shared, [1, 2], data, stacks=[[1], [2]])
     assert _same(log.states[1, 2], _train(Config(data_seed=0), [1], data).states[1, 2])
 
 
@@ -522,7 +646,7 @@ def _first_infinite_batch(config: Config, seed: int, data: TrainingData) -> int 
 
 def test_divergence_names_seed_epoch_and_batch(data: TrainingData) -> None:
     seeds = list(range(8))
-    log = _train(UNSTABLE, seeds, data, epochs=1)
+    log = _train(UNSTABLE, seeds, data, epochs=1, stacks=[[seed] for seed in seeds])
     found = {divergence.seed: divergence for divergence in _divergences(log)}
     assert found
     assert {member.seed for member in log.epochs[0].members} == set(seeds) - set(found)
@@ -536,17 +660,21 @@ def test_divergence_names_seed_epoch_and_batch(data: TrainingData) -> None:
 
 
 def test_training_ends_when_every_seed_has_diverged(data: TrainingData) -> None:
-    gone = _divergences(_train(UNSTABLE, list(range(8)), data, epochs=1))
-    log = _train(UNSTABLE, [divergence.seed for divergence in gone], data, epochs=50)
+    apart = [[seed] for seed in range(8)]
+    gone = _divergences(_train(UNSTABLE, list(range(8)), data, epochs=1, stacks=apart))
+    seeds = [divergence.seed for divergence in gone]
+    log = _train(UNSTABLE, seeds, data, epochs=50, stacks=[[seed] for seed in seeds])
     assert len(log.epochs) == 1
     assert log.epochs[0].members == []
     assert [str(one) for one in log.epochs[0].diverged] == [str(one) for one in gone]
 
 
-def test_divergence_of_one_seed_leaves_the_others_as_they_are(data: TrainingData) -> None:
+def test_divergence_of_one_seed_leaves_those_in_other_stacks_as_they_are(
+    data: TrainingData,
+) -> None:
     """At this learning rate some seeds diverge in the first epoch and some do not."""
     seeds = list(range(10))
-    together = _train(UNSTABLE, seeds, data, epochs=1)
+    together = _train(UNSTABLE, seeds, data, epochs=1, stacks=[[seed] for seed in seeds])
     gone = {divergence.seed: divergence for divergence in _divergences(together)}
     assert 0 < len(gone) < len(seeds)
     for seed in seeds:
@@ -556,6 +684,33 @@ def test_divergence_of_one_seed_leaves_the_others_as_they_are(data: TrainingData
         assert alone.curve(seed) == together.curve(seed)
         if seed not in gone:
             assert _same(alone.states[seed, 1], together.states[seed, 1])
+
+
+@pytest.mark.parametrize("name", ["base", "srm", "convnet", "muon", "adamw"])
+@pytest.mark.parametrize("value", [float("nan"), 1e30])
+def test_a_member_that_diverges_leaves_the_others_numbers_unchanged(
+    name: str, value: float, data: TrainingData
+) -> None:
+    config, seeds = ALL[name], [0, 1, 2, 3]
+    sound = _train(config, seeds, data, epochs=1)
+    states = {seed: sound.states[seed, 1] for seed in seeds}
+    weights = {
+        key: torch.full_like(tensor, value) if tensor.is_floating_point() else tensor
+        for key, tensor in states[2].weights.items()
+    }
+    poisoned = states | {2: State(1, weights, states[2].optimizer)}
+    expected = _train(config, seeds, data, epochs=2, resume=states)
+    found = _train(config, seeds, data, epochs=3, resume=poisoned)
+    (gone,) = _divergences(found)
+    assert (gone.seed, gone.epoch) == (2, 2)
+    for seed in (0, 1, 3):
+        assert _same(found.states[seed, 2], expected.states[seed, 2])
+        assert found.curve(seed)[0] == expected.curve(seed)[0]
+    # From the next epoch on they are a stack of three.
+    rest = {seed: expected.states[seed, 2] for seed in (0, 1, 3)}
+    narrower = _train(config, [0, 1, 3], data, epochs=3, resume=rest)
+    assert [member.stack for member in found.epochs[1].members] == [(0, 1, 3)] * 3
+    assert all(_same(found.states[s, 3], narrower.states[s, 3]) for s in (0, 1, 3))
 
 
 @pytest.mark.parametrize("lr", [10.0, 100.0])

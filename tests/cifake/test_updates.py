@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -78,6 +82,60 @@ def _step(config: Config, model: nn.Module, images: torch.Tensor, times: int = 3
 def images() -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (8, 32, 32, 3), dtype=torch.uint8, generator=generator)
+
+
+RULES: dict[
+    str, tuple[dict[str, object], Callable[[list[nn.Parameter]], torch.optim.Optimizer]]
+] = {
+    "sgd": (
+        {"name": "sgd", "lr": 0.1, "momentum": 0.8, "nesterov": True, "weight_decay": 0.01},
+        lambda p: torch.optim.SGD(p, 0.1, 0.8, nesterov=True, weight_decay=0.01, fused=True),
+    ),
+    "sgd without momentum": (
+        {"name": "sgd", "lr": 0.1, "momentum": 0.0},
+        lambda p: torch.optim.SGD(p, 0.1, fused=True),
+    ),
+    "adam": (
+        {"name": "adam", "lr": 0.01, "beta1": 0.8, "weight_decay": 0.01},
+        lambda p: torch.optim.Adam(p, 0.01, (0.8, 0.999), weight_decay=0.01, fused=True),
+    ),
+    "adamw": (
+        {"name": "adamw", "lr": 0.01, "eps": 1e-6, "weight_decay": 0.01},
+        lambda p: torch.optim.AdamW(p, 0.01, eps=1e-6, weight_decay=0.01, fused=True),
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_steps_are_those_of_torchs_classes(rule: str, images: torch.Tensor) -> None:
+    """Bit for bit, though the classes themselves are not used."""
+    settings, make = RULES[rule]
+    config = Config.model_validate({"optimizer": settings})
+    ours, theirs = build(config, 0), build(config, 0)
+    _step(config, ours, images)
+    optimizer = make(list(theirs.parameters()))
+    for _ in range(3):
+        optimizer.zero_grad()
+        (theirs(images) ** 2).mean().backward()
+        optimizer.step()
+    for name, parameter in theirs.named_parameters():
+        assert torch.equal(ours.get_parameter(name), parameter), name
+
+
+def test_training_does_not_import_torchs_compiler() -> None:
+    body = """
+import sys
+from cifake.batches import TrainingData
+from cifake.config import Config
+from cifake.data.locate import open_dataset
+from cifake.training import train
+pack = open_dataset("demo")
+data = TrainingData(pack.pixels, pack.labels, pack.rows("train")[:64])
+train(Config(), [0, 1], data, lambda epoch: None, epochs=1)
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "False", done.stderr
 
 
 @pytest.mark.parametrize("channels_last", [True, False])

@@ -39,6 +39,14 @@ VOLATILE = {
 }
 """Columns that may differ between two runs of the same thing: times and places."""
 
+NEAR = (
+    ("epochs", "loss", 1e-4),
+    ("batches", "loss", 1e-4),
+    ("evaluations", "loss", 1e-4),
+    ("predictions", "probability", 1e-4),
+)
+"""How far a run of a few epochs may be from the same run trained in another stack."""
+
 Rows = dict[str, list[dict[str, Any]]]
 
 
@@ -61,13 +69,14 @@ def demo_pack() -> Pack:
 
 @pytest.fixture(scope="session")
 def make_task(demo_pack: Pack) -> Callable[..., Task]:
-    """A task on 200 training and 100 validation images of the demo set."""
+    """A task on 200 training and 100 validation images of the demo set; all its seeds one stack."""
 
     def made(
         store: Path,
         seeds: Sequence[int] = (0, 1),
         milestones: Sequence[int] = (2,),
         evaluate: Sequence[str] = ("demo",),
+        width: int | None = None,
         **settings: Any,
     ) -> Task:
         values = {
@@ -87,6 +96,7 @@ def make_task(demo_pack: Pack) -> Callable[..., Task]:
             packs={"demo": str(demo_pack.folder)},
             evaluate=tuple(evaluate),
             store=str(store),
+            width=width or len(seeds),
         )
 
     return made
@@ -119,6 +129,41 @@ def store_rows(run_rows: Callable[..., Rows]) -> Callable[[Path], dict[str, Rows
         return {run_id: run_rows(store, run_id) for run_id in Store(store).run_ids()}
 
     return rows
+
+
+@pytest.fixture(scope="session")
+def stacks_as_in() -> Callable[[Path, Path, str], None]:
+    """Let a sweep in a new store make the stacks that the runs of another store were trained in.
+
+    They are chosen by measurement, and bit for bit equal is only what was trained in equal stacks.
+    """
+
+    def write(store: Path, other: Path, sweep: str) -> None:
+        stacks: dict[str, list[tuple[int, ...]]] = {}
+        for state in Store(other).run_states().values():
+            found = stacks.setdefault(state.config_id, [])
+            if state.stack not in found:
+                found.append(state.stack)
+        Store.open(store, create=True).write_stacks(sweep, stacks)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def assert_near() -> Callable[[Rows, Rows], None]:
+    """Check that a run trained in one stack has the rows of the same run trained in another."""
+
+    def check(found: Rows, expected: Rows) -> None:
+        for name, rows in expected.items():
+            keys = tables.TABLES[name].keys
+            assert [[row[key] for key in keys] for row in found[name]] == [
+                [row[key] for key in keys] for row in rows
+            ]
+        for name, column, tolerance in NEAR:
+            values, wanted = ([r[column] for r in rows[name]] for rows in (found, expected))
+            assert values == pytest.approx(wanted, abs=tolerance), f"{name}.{column}"
+
+    return check
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,12 @@ import pytest
 import torch
 
 from cifake import tables
-from sweeps.store import Store
+from cifake.errors import run_command
+from sweeps.__main__ import app
+from sweeps.store import STACKS, Store
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+StacksAsIn = Callable[[Path, Path, str], None]
 StoreRows = Callable[[Path], dict[str, dict[str, list[dict[str, Any]]]]]
 
 SMALL = ("--set", "seed=2", "--set", "data.train_images=400", "--set", "data.validation=100")
@@ -62,9 +67,28 @@ def epochs_done(store: Path) -> int:
 # Without training.
 
 
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """The same as `command` in this process, which has imported everything."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        out, err = io.StringIO(), io.StringIO()
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            patch.setenv("COLUMNS", "120")
+            patch.setattr(sys, "argv", ["sweeps", *arguments])
+            with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as stop:
+                run_command(app, "sweeps")
+        code = stop.value.code
+        assert isinstance(code, int)
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+    return run
+
+
 @pytest.mark.parametrize("name", [None, "list", "plan", "run", "status", "report"])
-def test_help_of_every_command_names_what_it_takes(command: Command, name: str | None) -> None:
-    text = ended(command(*([name] if name else []), "--help"))
+def test_help_of_every_command_names_what_it_takes(typed: Command, name: str | None) -> None:
+    text = ended(typed(*([name] if name else []), "--help"))
     assert "Usage" in text
     if name is None:
         assert all(word in text for word in ("list", "plan", "run", "status", "report"))
@@ -72,8 +96,8 @@ def test_help_of_every_command_names_what_it_takes(command: Command, name: str |
         assert all(word in text for word in ("SPEC", "--set", "--store"))
 
 
-def test_the_studies_that_ship_are_listed(command: Command) -> None:
-    text = ended(command("list"))
+def test_the_studies_that_ship_are_listed(typed: Command) -> None:
+    text = ended(typed("list"))
     assert all(name in text for name in ("demo", "placements", "search", "style recalibration"))
 
 
@@ -118,9 +142,9 @@ def test_a_plan_of_a_search_says_how_much_is_left_at_most(command: Command, tmp_
     ],
 )
 def test_bad_input_is_refused_before_work_starts(
-    command: Command, arguments: list[str], parts: list[str]
+    typed: Command, arguments: list[str], parts: list[str]
 ) -> None:
-    result = command(*arguments)
+    result = typed(*arguments)
     assert ended(result, code=2).strip() == ""
     for part in parts:
         assert part in result.stderr
@@ -140,8 +164,20 @@ def test_every_mistake_of_a_specification_is_on_a_line_of_its_own(
     assert found == {"3", "4", "5"}
 
 
-def test_a_name_that_no_file_can_have_is_refused(command: Command) -> None:
-    ended(command("plan", "x" * 300), code=2)
+@pytest.mark.parametrize("name", ["plan", "run"])
+def test_damaged_stacks_are_refused_before_work_starts(
+    command: Command, tmp_path: Path, name: str
+) -> None:
+    path = Store.open(tmp_path, create=True).write_sweep("demo", STACKS, b'{"c1": [[0')
+    result = command(name, "demo", *SMALL, "--store", tmp_path)
+    assert ended(result, code=2).strip() == ""
+    assert str(path) in result.stderr
+    assert "delete it" in result.stderr
+    assert path.read_bytes() == b'{"c1": [[0'
+
+
+def test_a_name_that_no_file_can_have_is_refused(typed: Command) -> None:
+    ended(typed("plan", "x" * 300), code=2)
 
 
 # The whole chain.
@@ -191,6 +227,17 @@ def test_a_sweep_runs_to_its_report(chain: Chain) -> None:
         assert len(tables.decode(name, content))
 
 
+def test_the_stacks_of_a_plan_are_written_down_and_are_those_that_were_trained(
+    chain: Chain,
+) -> None:
+    written = Store(chain.store).read_stacks("demo")
+    states = Store(chain.store).run_states()
+    assert {state.config_id for state in states.values()} == written.keys()
+    for state in states.values():
+        assert list(state.stack) in written[state.config_id]
+        assert state.stack_width == len(state.stack)
+
+
 def test_a_sweep_run_again_trains_nothing_and_starts_no_ray(chain: Chain) -> None:
     text = ended(chain.steps["again"])
     assert "6 runs: 6 done, 0 to continue, 0 new" in text
@@ -229,7 +276,7 @@ def test_a_report_deleted_is_written_again(chain: Chain, command: Command) -> No
     folder = chain.store / "sweeps" / "demo"
     kept = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
     for path in kept:
-        if path.name not in ("cells.parquet", "spec.yaml"):
+        if path.name not in ("cells.parquet", "spec.yaml", STACKS):
             path.unlink()
     ended(command("report", *LONGER, "--store", chain.store))
     found = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -318,9 +365,11 @@ def test_a_killed_driver_repeats_no_finished_epoch_and_loses_no_row(
     command: Command,
     start: Callable[..., Driver],
     store_rows: StoreRows,
+    stacks_as_in: StacksAsIn,
     tmp_path: Path,
 ) -> None:
     store = tmp_path / "store"
+    stacks_as_in(store, chain.store, "demo")
     driver = start(store, *LONGER)
     os.killpg(driver.process.pid, signal.SIGKILL)
     done = epochs_done(store)
@@ -340,9 +389,14 @@ def test_a_killed_driver_repeats_no_finished_epoch_and_loses_no_row(
 
 
 def test_a_killed_worker_repeats_no_finished_epoch(
-    chain: Chain, start: Callable[..., Driver], store_rows: StoreRows, tmp_path: Path
+    chain: Chain,
+    start: Callable[..., Driver],
+    store_rows: StoreRows,
+    stacks_as_in: StacksAsIn,
+    tmp_path: Path,
 ) -> None:
     store = tmp_path / "store"
+    stacks_as_in(store, chain.store, "demo")
     driver = start(store, *LONGER)
     workers = [
         pid
@@ -362,9 +416,11 @@ def test_an_interrupted_sweep_ends_at_once_and_goes_on_later(
     command: Command,
     start: Callable[..., Driver],
     store_rows: StoreRows,
+    stacks_as_in: StacksAsIn,
     tmp_path: Path,
 ) -> None:
     store = tmp_path / "store"
+    stacks_as_in(store, chain.store, "demo")
     driver = start(store, *LONGER)
     driver.process.send_signal(signal.SIGINT)
     code = driver.process.wait(timeout=20)
@@ -398,21 +454,40 @@ def test_a_diverged_config_exits_1_and_is_in_the_report(command: Command, tmp_pa
     assert "diverged before and would again" in again
 
 
-def test_another_ray_on_the_machine_is_left_alone(
-    command: Command, environment: dict[str, str], tmp_path: Path
-) -> None:
+@dataclass
+class Odd:
+    """One run where another's Ray cluster seems to be, with a GPU asked for."""
+
+    result: subprocess.CompletedProcess[str]
+    store: Path
+
+
+@pytest.fixture(scope="module")
+def odd(
+    command: Command, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Odd]:
+    store = tmp_path_factory.mktemp("odd") / "store"
     # `ray start` leaves its address here; it may be another's cluster, or one that is gone.
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir=Path(environment["RAY_TMPDIR"]).parent))
     for place in (folder, folder / "ray"):
         place.mkdir(exist_ok=True)
         (place / "ray_current_cluster").write_text("127.0.0.1:1")
-    try:
-        result = command(
-            "run", "demo", *ONE_RUN, "--store", tmp_path / "store", RAY_TMPDIR=str(folder)
-        )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    ended(result)
+    arguments = (*ONE_RUN, "--set", "resources.gpus=0.25", "--store", store)
+    yield Odd(command("run", "demo", *arguments, RAY_TMPDIR=str(folder)), store)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_another_ray_on_the_machine_is_left_alone(odd: Odd) -> None:
+    ended(odd.result)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to train on")
+def test_a_sweep_that_asks_for_a_gpu_falls_back_where_there_is_none(odd: Odd) -> None:
+    ended(odd.result)
+    (state,) = Store(odd.store).run_states().values()
+    assert state.status == "complete"
+    (fallback,) = state.row["fallbacks"]
+    assert "0.25 GPU was asked for" in fallback
 
 
 # A search.
@@ -498,15 +573,3 @@ def test_a_sweep_on_real_images(command: Command, real_sample: Path, tmp_path: P
         assert 0 < losses[0] < 1
     report = (store / "sweeps" / "placements" / "report.md").read_text()
     assert "cifake test" in report
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to train on")
-def test_a_sweep_that_asks_for_a_gpu_falls_back_where_there_is_none(
-    command: Command, tmp_path: Path
-) -> None:
-    store = tmp_path / "store"
-    ended(command("run", "demo", *ONE_RUN, "--set", "resources.gpus=0.25", "--store", store))
-    (state,) = Store(store).run_states().values()
-    assert state.status == "complete"
-    (fallback,) = state.row["fallbacks"]
-    assert "0.25 GPU was asked for" in fallback

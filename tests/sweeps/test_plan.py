@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from cifake.config import Config, run_id
 from cifake.runs import RunState
-from sweeps.plan import Cell, Plan, Stack, make_cells, make_plan, makespan
+from sweeps.plan import Cell, Cost, Plan, Stack, make_cells, make_plan, makespan
 from sweeps.spec import Variant
 
 EVALUATIONS = (("demo", "validation"), ("demo", "test"))
@@ -41,20 +42,50 @@ def known(
     seed: int = 0,
     status: str = "complete",
     batch_size: int = 32,
+    stack: Sequence[int] | None = None,
 ) -> dict[str, RunState]:
+    """A run that was begun alone, or in a stack; one without epochs was not begun."""
     config_id = config(batch_size).config_id
-    identity = run_id(config_id, seed)
-    state = RunState(identity, config_id, seed, status, epochs_done, evaluated, None, None, {})
-    return {identity: state}
+    state = RunState(
+        run_id=run_id(config_id, seed),
+        config_id=config_id,
+        seed=seed,
+        status=status,
+        epochs_done=epochs_done,
+        evaluated=evaluated,
+        images_per_second=None,
+        stack_width=None,
+        stack=tuple(stack if stack is not None else [seed] if epochs_done else []),
+        row={},
+    )
+    return {state.run_id: state}
+
+
+@dataclass(frozen=True)
+class SameCost:
+    """Every config as fast as every other, in stacks as wide as they are said to be."""
+
+    second: float | None = 1.0
+    widest: int = 100
+
+    def seconds(self, config: Config, width: int) -> float | None:
+        del config, width
+        return self.second
+
+    def width(self, config: Config, runs: int) -> int:
+        del config
+        return min(runs, self.widest)
 
 
 def planned(
     asked: Sequence[Cell],
     store: dict[str, RunState] | None = None,
     workers: int = 1,
-    seconds: float | None = 1.0,
+    cost: Cost = SameCost(),
+    decided: Mapping[str, Sequence[Sequence[int]]] | None = None,
 ) -> Plan:
-    return make_plan(asked, store or {}, EVALUATIONS, workers=workers, cost=lambda _: seconds)
+    known = store or {}
+    return make_plan(asked, known, EVALUATIONS, workers=workers, cost=cost, decided=decided)
 
 
 def test_milestones_of_one_run_are_trained_once() -> None:
@@ -177,7 +208,9 @@ def test_fewer_than_six_seeds_are_noted(seeds: int, *, noted: bool) -> None:
 
 
 def test_an_unknown_speed_predicts_no_time_but_still_orders() -> None:
-    plan = planned(cells([1, 9], batch_sizes=[32]) + cells([3], batch_sizes=[64]), seconds=None)
+    plan = planned(
+        cells([1, 9], batch_sizes=[32]) + cells([3], batch_sizes=[64]), cost=SameCost(None)
+    )
     assert plan.predicted_seconds is None
     assert [stack.epochs for stack in plan.stacks] == [9, 3]
 
@@ -195,7 +228,167 @@ def test_a_split_that_gains_nothing_is_not_made() -> None:
     assert [len(stack.seeds) for stack in plan.stacks] == [3] * 10
 
 
-_DURATIONS = st.lists(st.floats(0, 1e6), max_size=20)
+# Which runs are trained as one network.
+
+
+@dataclass(frozen=True)
+class WidthByModel:
+    """Widths as costs would say them: every architecture has its own."""
+
+    widest: Mapping[str, int]
+
+    def seconds(self, config: Config, width: int) -> float | None:
+        del config
+        return 1 / width
+
+    def width(self, config: Config, runs: int) -> int:
+        return min(runs, self.widest[config.model])
+
+
+def cells_of(*models: str, seeds: Sequence[int] = range(6), epochs: int = 2) -> list[Cell]:
+    variants = [Variant({"model": model}, {}, Config(model=model), epochs) for model in models]
+    return make_cells(variants, seeds)
+
+
+def seeds_by_model(plan: Plan) -> dict[str, list[tuple[int, ...]]]:
+    found: dict[str, list[tuple[int, ...]]] = {}
+    for stack in plan.stacks:
+        found.setdefault(stack.config.model, []).append(stack.seeds)
+    return {model: sorted(stacks) for model, stacks in found.items()}
+
+
+def test_every_architecture_has_stacks_of_the_width_that_costs_say() -> None:
+    cost = WidthByModel({"base": 3, "linear": 6, "resnet": 1})
+    plan = planned(cells_of("base", "linear", "resnet"), cost=cost)
+    assert seeds_by_model(plan) == {
+        "base": [(0, 1, 2), (3, 4, 5)],
+        "linear": [(0, 1, 2, 3, 4, 5)],
+        "resnet": [(0,), (1,), (2,), (3,), (4,), (5,)],
+    }
+    assert plan.as_dict()["stack_widths"] == [1, 3, 6]
+    assert plan.predicted_seconds == pytest.approx(2 * (2 * 3 * 1 / 3 + 6 * 1 / 6 + 6))
+
+
+@given(runs=st.integers(1, 40), widest=st.integers(1, 12))
+def test_the_stacks_of_a_config_are_as_few_as_its_width_allows_and_nearly_equal(
+    runs: int, widest: int
+) -> None:
+    plan = planned(cells(seeds=range(runs)), cost=SameCost(widest=widest))
+    widths = [len(stack.seeds) for stack in plan.stacks]
+    assert len(widths) == -(-runs // widest)
+    assert max(widths) - min(widths) <= 1
+    assert sorted(seed for stack in plan.stacks for seed in stack.seeds) == list(range(runs))
+
+
+def begun(stack: Sequence[int], *done: int, status: str = "running") -> dict[str, RunState]:
+    """Runs of one stack with so many epochs each."""
+    store: dict[str, RunState] = {}
+    for seed, epochs in zip(stack, done, strict=True):
+        store |= known(epochs, evaluated_at(epochs), seed, status, stack=stack)
+    return store
+
+
+def test_runs_begun_together_go_on_together_though_workers_idle() -> None:
+    cost = SameCost(widest=1)
+    plan = planned(cells([6], seeds=range(4)), begun((0, 1, 2), 2, 2, 2), workers=8, cost=cost)
+    assert [(s.seeds, s.start) for s in plan.stacks] == [((0, 1, 2), 2), ((3,), 0)]
+    assert plan.epochs_to_train == 3 * 4 + 6
+
+
+def test_a_run_that_a_kill_left_an_epoch_ahead_repeats_it_with_its_stack() -> None:
+    plan = planned(cells([3], seeds=(0, 1)), begun((0, 1), 3, 2))
+    assert (plan.runs_done, plan.runs_continued) == (1, 1)
+    (stack,) = plan.stacks
+    assert (stack.seeds, stack.start, stack.repeated) == ((0, 1), 2, 1)
+    assert plan.epochs_to_train == 1, "what is repeated is not what was lacking"
+
+
+def test_a_run_that_is_further_ahead_is_not_brought_back() -> None:
+    plan = planned(cells([6], seeds=(0, 1)), begun((0, 1), 4, 2))
+    assert {(stack.seeds, stack.start) for stack in plan.stacks} == {((0,), 4), ((1,), 2)}
+
+
+def test_a_run_that_will_diverge_again_is_company_for_the_epoch_that_lost_it() -> None:
+    lost = known(2, seed=1, status="diverged", stack=(0, 1))
+    plan = planned(cells([6], seeds=(0, 1)), begun((0,), 2) | lost)
+    assert [stack.seeds for stack in plan.stacks] == [(0,)], "the others had gone on without it"
+    killed = known(2, seed=0, status="running", stack=(0, 1))
+    plan = planned(cells([6], seeds=(0, 1)), killed | lost)
+    assert [stack.seeds for stack in plan.stacks] == [(0, 1)]
+    assert plan.epochs_to_train == 4
+
+
+def test_a_stack_that_was_half_begun_is_begun_whole() -> None:
+    for first in range(3):
+        store = known(0, seed=first, status="running", stack=(0, 1, 2))
+        plan = planned(cells([2], seeds=range(4)), store, cost=SameCost(widest=1))
+        assert {stack.seeds for stack in plan.stacks} == {(0, 1, 2), (3,)}
+
+
+def test_stacks_planned_before_are_kept_as_long_as_none_of_their_runs_was_begun() -> None:
+    decided = {config().config_id: [[0, 1], [2, 3]], config(64).config_id: [[0, 1, 2, 3]]}
+    asked = cells([2], seeds=range(5))
+    plan = planned(asked, decided=decided)
+    assert {stack.seeds for stack in plan.stacks} == {(0, 1), (2, 3), (4,)}
+    plan = planned(asked, known(2, evaluated_at(2), seed=3), decided=decided)
+    assert {stack.seeds for stack in plan.stacks} == {(0, 1), (2, 4)}
+    plan = planned(cells([2], seeds=(0, 1, 2)), decided=decided)
+    assert {stack.seeds for stack in plan.stacks} == {(0, 1), (2,)}
+
+
+@given(
+    seeds=st.lists(st.integers(0, 30), min_size=1, max_size=12, unique=True),
+    widths=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    workers=st.tuples(st.integers(1, 8), st.integers(1, 8)),
+)
+def test_a_plan_made_again_has_the_stacks_of_the_first_whatever_is_measured_then(
+    seeds: list[int], widths: tuple[int, int], workers: tuple[int, int]
+) -> None:
+    asked = cells([2], seeds, batch_sizes=[16, 32])
+    first = planned(asked, workers=workers[0], cost=SameCost(widest=widths[0]))
+    again = planned(
+        asked, workers=workers[1], cost=SameCost(3.0, widths[1]), decided=first.new_stacks()
+    )
+    assert again.new_stacks().keys() == first.new_stacks().keys()
+    for config_id, stacks in first.new_stacks().items():
+        assert sorted(again.new_stacks()[config_id]) == sorted(stacks)
+
+
+def stacking_notes(plan: Plan) -> list[str]:
+    return [note for note in plan.notes if "one seed is trained after another" in note]
+
+
+def test_a_note_says_which_models_are_trained_seed_by_seed_and_why() -> None:
+    cost = WidthByModel({"base": 6, "statistics": 1})
+    (note,) = stacking_notes(planned(cells_of("base", "statistics", epochs=1), cost=cost))
+    assert note.startswith("statistics: ")
+    assert "trees are fitted at once" in note
+    frozen = Config(shuffle="frozen_batches", data_order="per_seed")
+    asked = make_cells([Variant({}, {}, frozen, 1)], range(2))
+    (note,) = stacking_notes(planned(asked, cost=SameCost(widest=1)))
+    assert note.startswith("base: ")
+    assert "frozen_batches" in note
+
+
+def test_no_note_speaks_of_stacks_where_they_would_change_nothing() -> None:
+    assert stacking_notes(planned(cells_of("base"))) == []
+    assert stacking_notes(planned(cells_of("statistics", seeds=[0], epochs=1))) == []
+    fitted = Config(model="statistics")
+    store: dict[str, RunState] = {}
+    for seed in range(2):
+        identity = run_id(fitted.config_id, seed)
+        (state,) = known(1, seed=seed).values()
+        store[identity] = replace(state, run_id=identity, config_id=fitted.config_id)
+    plan = planned(cells_of("statistics", seeds=range(2), epochs=1), store)
+    assert (plan.epochs_to_train, len(plan.stacks)) == (0, 2), "only evaluations are left"
+    assert stacking_notes(plan) == []
+
+
+# When the last worker is free.
+
+
+_DURATIONS = st.lists(st.just(0.0) | st.floats(1e-9, 1e6), max_size=20)
+"""Half of the least number above 0 is 0, so durations stay away from it."""
 
 
 @given(durations=_DURATIONS, workers=st.integers(1, 10))
@@ -232,9 +425,11 @@ _KNOWN = st.dictionaries(
         st.integers(0, 12),
         st.sampled_from(["complete", "running", "failed", "pruned", "diverged"]),
         st.sets(st.integers(1, 12)),
+        st.sets(st.integers(0, 4)),
     ),
-    max_size=8,
+    max_size=12,
 )
+"""By batch size and seed: epochs done, status, milestones evaluated, seeds it was begun with."""
 
 
 @given(
@@ -247,19 +442,22 @@ _KNOWN = st.dictionaries(
 def test_a_plan_accounts_for_every_run_and_epoch_once(
     asked: list[tuple[int, int]],
     seeds: list[int],
-    history: dict[tuple[int, int], tuple[int, str, set[int]]],
+    history: dict[tuple[int, int], tuple[int, str, set[int], set[int]]],
     workers: int,
     seconds: float | None,
 ) -> None:
     variants = [Variant({"batch_size": size}, {}, config(size), n) for size, n in asked]
     wanted = make_cells(variants, seeds)
     store: dict[str, RunState] = {}
-    for (size, seed), (done, status, lengths) in history.items():
+    for (size, seed), (done, status, lengths, mates) in history.items():
         reached = evaluated_at(*(n for n in lengths if n <= done))
-        store |= known(done, reached, seed, status, size)
-    plan = planned(wanted, store, workers, seconds)
-    runs = [run for stack in plan.stacks for run in stack.run_ids]
-    assert len(set(runs)) == len(runs), "a run lies in one stack"
+        stack = sorted({seed, *mates}) if done or mates else []
+        store |= known(done, reached, seed, status, size, stack)
+    plan = planned(wanted, store, workers, SameCost(seconds))
+    trained = [run for stack in plan.stacks for run in stack.run_ids]
+    assert len(set(trained)) == len(trained), "a run lies in one stack"
+    assert set(trained) <= {cell.run_id for cell in wanted}
+    runs = [run for run in trained if lacks_something(run, wanted, store)]
     assert len(runs) == plan.runs_new + plan.runs_continued
     assert plan.runs == len({cell.run_id for cell in wanted})
     longest = {c.run_id: 0 for c in wanted}
@@ -269,7 +467,9 @@ def test_a_plan_accounts_for_every_run_and_epoch_once(
     assert plan.epochs_to_train == left
     assert plan.epochs_to_train + plan.epochs_saved == plan.epochs_asked
     assert plan.epochs_asked == sum(cell.variant.epochs for cell in wanted)
-    durations = [stack.epochs_to_train * (seconds or 1) for stack in plan.stacks]
+    durations = [
+        (stack.epochs - stack.start) * len(stack.seeds) * (seconds or 1) for stack in plan.stacks
+    ]
     assert durations == sorted(durations, reverse=True)
     if plan.predicted_seconds is not None:
         assert plan.predicted_seconds == pytest.approx(makespan(durations, workers))
@@ -282,8 +482,26 @@ def assert_of(stack: Stack, wanted: list[Cell], store: dict[str, RunState]) -> N
     for identity in stack.run_ids:
         lengths = {cell.variant.epochs for cell in wanted if cell.run_id == identity}
         assert lengths <= set(stack.milestones)
-        assert stack.start == (store[identity].epochs_done if identity in store else 0)
         assert stack.epochs >= max(lengths)
+    lacking = [lacks_something(identity, wanted, store) for identity in stack.run_ids]
+    done = [store[run].epochs_done if run in store else 0 for run in stack.run_ids]
+    assert min(done) >= stack.start
+    if stack.epochs > stack.start:
+        assert stack.start == min(n for n, lacks in zip(done, lacking, strict=True) if lacks)
+        assert max(done) <= stack.start + 1, "at most the epoch in flight is repeated"
+    else:
+        assert all(lacking), "nobody needs company where nothing is trained"
+
+
+def lacks_something(identity: str, wanted: list[Cell], store: dict[str, RunState]) -> bool:
+    """Whether a run is short of an epoch that it can still train, or of an evaluation."""
+    if identity not in store:
+        return True
+    state = store[identity]
+    lengths = {cell.variant.epochs for cell in wanted if cell.run_id == identity}
+    if state.epochs_done < max(lengths):
+        return state.status != "diverged"
+    return not evaluated_at(*lengths) <= state.evaluated
 
 
 @given(seed=st.randoms(use_true_random=False))

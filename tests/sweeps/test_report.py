@@ -110,6 +110,7 @@ def runs_of(labels: list[dict[str, Any]], seeds: int, **changes: Any) -> list[di
             "fallbacks": [],
             "epochs_done": 2,
             "evaluated": [],
+            "stack": [seed],
             "trainer_version": 1,
             **changes,
         }

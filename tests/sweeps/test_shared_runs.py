@@ -41,6 +41,7 @@ SETTINGS = (
 )
 
 Parse = Callable[..., Spec]
+StacksAsIn = Callable[[Path, Path, str], None]
 StoreRows = Callable[[Path], dict[str, Any]]
 
 
@@ -86,7 +87,8 @@ def swept(sweep: Sweep, store: Path) -> int:
     """Train what a store lacks of a sweep, as its trials do; the epochs trained."""
     reports: list[Report] = []
     for stack in planned(sweep, store).stacks:
-        run_stack(sweep.task(stack, Store(store), None), reports.append)
+        task = sweep.task(stack, Store(store), None, width=len(stack.seeds))
+        run_stack(task, reports.append)
     return sum(report.epochs_trained for report in reports)
 
 
@@ -121,10 +123,12 @@ def test_both_write_the_same_rows_and_weights_bit_for_bit(
     source: tuple[str, list[str]],
     trained: Callable[..., int],
     store_rows: StoreRows,
+    stacks_as_in: StacksAsIn,
     tmp_path: Path,
 ) -> None:
-    assert swept(opened(parse_text, source, 2), tmp_path / "swept") == 8
     assert trained(tmp_path / "trained", 2, 0, 1) == 8
+    stacks_as_in(tmp_path / "swept", tmp_path / "trained", "shared")
+    assert swept(opened(parse_text, source, 2), tmp_path / "swept") == 8
     assert store_rows(tmp_path / "trained") == store_rows(tmp_path / "swept")
     assert states(tmp_path / "trained") == states(tmp_path / "swept")
 

@@ -15,7 +15,7 @@ import pytest
 from cifake import tables
 from cifake.errors import InputError
 from cifake.store import MARKER, SCHEMA
-from sweeps.store import Store
+from sweeps.store import STACKS, Store
 
 
 def run_row(run_id: str = "r1", **changes: Any) -> dict[str, Any]:
@@ -27,6 +27,7 @@ def run_row(run_id: str = "r1", **changes: Any) -> dict[str, Any]:
         "fallbacks": [],
         "epochs_done": 2,
         "evaluated": ["2:demo:test"],
+        "stack": [0],
         "trainer_version": 1,
     }
     return row | changes
@@ -219,6 +220,38 @@ def test_a_table_of_another_name_or_version_is_refused(store: Store) -> None:
     pq.write_table(newer.replace_schema_metadata(metadata), path)
     with pytest.raises(InputError, match="schema version 99"):
         store.run_state("r1")
+
+
+def test_the_stacks_of_a_sweep_come_back_as_they_were_written(store: Store) -> None:
+    assert store.read_stacks("demo") == {}
+    store.write_stacks("demo", {"c1": [(0, 1), (2,)], "c2": [(7,)]})
+    assert store.read_stacks("demo") == {"c1": [[0, 1], [2]], "c2": [[7]]}
+    assert store.read_stacks("another") == {}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe",
+        b'{"c1": [[0, 1',
+        b"[]",
+        b'{"c1": 3}',
+        b'{"c1": [0, 1]}',
+        b'{"c1": [["zero"]]}',
+        b'{"c1": [[0.5]]}',
+        b'{"c1": [[]]}',
+        b'{"c1": [[0, 0]]}',
+        b'{"c1": [[0, 1], [1, 2]]}',
+    ],
+)
+def test_damaged_stacks_are_refused_with_what_to_do(store: Store, content: bytes) -> None:
+    store.write_sweep("demo", STACKS, content)
+    with pytest.raises(InputError) as caught:
+        store.read_stacks("demo")
+    assert str(store.sweep_folder("demo") / STACKS) in str(caught.value)
+    assert "delete it" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_damaged_table_of_a_sweep_is_refused_with_what_to_do(store: Store) -> None:

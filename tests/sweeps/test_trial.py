@@ -1,15 +1,11 @@
-"""One stack on the demo set: what it writes, what it never repeats, and what a kill leaves."""
+"""One stack on the demo set: what it writes and what it never repeats."""
 
 from __future__ import annotations
 
 import json
-import random
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,32 +16,20 @@ from safetensors.torch import save_file
 from sklearn import metrics
 
 from cifake import tables
-from cifake.config import Config, run_id
+from cifake.config import Config
 from cifake.data.pack import Pack
 from cifake.data.subsets import split_rows
 from cifake.errors import InputError
 from cifake.evaluation import at_temperature, best_temperature
 from sweeps.store import Store
-from sweeps.trial import Report, Task, run_stack
+from sweeps.trial import Report, Task
+from tests.sweeps.trials import ran, run_of, trained
 
 MakeTask = Callable[..., Task]
 Rows = dict[str, list[dict[str, Any]]]
 RunRows = Callable[..., Rows]
 StoreRows = Callable[[Path], dict[str, Rows]]
-
-
-def run_of(task: Task, seed: int) -> str:
-    return run_id(Config.model_validate(task.config).config_id, seed)
-
-
-def ran(task: Task) -> list[Report]:
-    reports: list[Report] = []
-    run_stack(task, reports.append)
-    return reports
-
-
-def trained(reports: list[Report]) -> int:
-    return sum(report.epochs_trained for report in reports)
+Near = Callable[[Rows, Rows], None]
 
 
 def files(store: Path) -> dict[str, tuple[int, int, bytes]]:
@@ -354,41 +338,6 @@ def test_a_data_set_asked_for_later_is_evaluated_without_training(
     assert store_rows(tmp_path) == store_rows(Path(task.store))
 
 
-def test_two_seeds_together_are_each_alone(
-    undisturbed: tuple[Task, list[Report]],
-    make_task: MakeTask,
-    store_rows: StoreRows,
-    tmp_path: Path,
-) -> None:
-    task, _ = undisturbed
-    for seed in (1, 0):
-        ran(make_task(tmp_path, seeds=(seed,), milestones=(2, 4)))
-    assert store_rows(tmp_path) == store_rows(Path(task.store))
-
-
-def test_a_stack_whose_seeds_stand_at_different_epochs_catches_up(
-    undisturbed: tuple[Task, list[Report]],
-    make_task: MakeTask,
-    store_rows: StoreRows,
-    tmp_path: Path,
-) -> None:
-    task, _ = undisturbed
-    ran(make_task(tmp_path, seeds=(0,), milestones=(3,)))
-    ran(make_task(tmp_path, seeds=(1,), milestones=(1,)))
-    # Milestones 1 and 3 kept predictions that the undisturbed runs lack.
-    expected = {
-        run: {name: table for name, table in rows.items() if name in ("epochs", "batches")}
-        for run, rows in store_rows(Path(task.store)).items()
-    }
-    reports = ran(make_task(tmp_path, milestones=(2, 4)))
-    assert trained(reports) == 1 + 3
-    found = store_rows(tmp_path)
-    for run, rows in expected.items():
-        assert {name: found[run][name] for name in rows} == rows
-    final = [r for rows in found.values() for r in rows["evaluations"] if r["split"] == "test"]
-    assert sorted(row["epoch"] for row in final) == [1, 2, 2, 3, 4, 4]
-
-
 def test_seeds_differ(undisturbed: tuple[Task, list[Report]], run_rows: RunRows) -> None:
     task, _ = undisturbed
     zero, one = (run_rows(Path(task.store), run_of(task, seed)) for seed in (0, 1))
@@ -405,36 +354,6 @@ def test_without_validation_images_only_test_is_evaluated(
     assert [row["split"] for row in rows["evaluations"]] == ["test"]
     assert rows["evaluations"][0]["validation_threshold"] is None
     assert rows["evaluations"][0]["accuracy_at_validation_threshold"] is None
-
-
-def test_a_run_that_diverges_says_where_and_the_others_go_on(
-    make_task: MakeTask, store_rows: StoreRows, tmp_path: Path
-) -> None:
-    task = make_task(
-        tmp_path, seeds=(0, 1, 2), milestones=(2,), optimizer__lr=100.0, optimizer__momentum=0.99
-    )
-    reports = ran(task)
-    dropped = {seed for report in reports for seed in report.diverged}
-    assert dropped
-    states = {seed: Store(tmp_path).run_state(run_of(task, seed)) for seed in task.seeds}
-    for seed, state in states.items():
-        assert state is not None
-        if seed in dropped:
-            assert state.status == "diverged"
-            assert "epoch" in state.row["error"]
-            assert "batch" in state.row["error"]
-            assert state.epochs_done < 2
-        else:
-            assert (state.status, state.row["error"]) == ("complete", None)
-            alone = replace(task, store=str(tmp_path / "alone"), seeds=(seed,))
-            ran(alone)
-    survivors = {run_of(task, seed) for seed in set(task.seeds) - dropped}
-    found = store_rows(tmp_path)
-    alone_rows = store_rows(tmp_path / "alone")
-    assert alone_rows == {run: found[run] for run in survivors}
-    before = files(tmp_path / "runs")
-    assert trained(ran(task)) == 0, "a diverged run is not retried"
-    assert files(tmp_path / "runs") == before
 
 
 def test_evaluating_a_diverged_run_again_keeps_its_error(
@@ -493,7 +412,7 @@ def test_a_kept_epoch_that_predicts_nan_ends_its_run_alone(
 
 
 def test_an_epoch_that_trains_well_but_predicts_nan_on_a_test_image_is_a_divergence(
-    make_task: MakeTask, store_rows: StoreRows, run_rows: RunRows, demo_pack: Pack, tmp_path: Path
+    make_task: MakeTask, assert_near: Near, run_rows: RunRows, demo_pack: Pack, tmp_path: Path
 ) -> None:
     """The first convolution is poisoned to overflow where red is brighter than in training."""
     settings = {"data__train_images": 2, "data__validation": 0}
@@ -525,7 +444,7 @@ def test_an_epoch_that_trains_well_but_predicts_nan_on_a_test_image_is_a_diverge
     assert (sound.status, sound.epochs_done) == ("complete", 3)
     alone = replace(task, store=str(tmp_path / "alone"), seeds=(1,), epochs=3, milestones=(2, 3))
     ran(alone)
-    assert store_rows(tmp_path / "alone")[sound.run_id] == run_rows(tmp_path, sound.run_id)
+    assert_near(run_rows(tmp_path, sound.run_id), run_rows(tmp_path / "alone", sound.run_id))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to train on")
@@ -583,88 +502,3 @@ def test_a_pack_that_cannot_be_opened_is_written_into_the_rows(
         assert state is not None, "a failed run stays a row with its error"
         assert state.status == "failed"
         assert "not a whole pack" in state.row["error"]
-
-
-CHILD = """
-import json, sys
-import cifake.evaluation, cifake.training, safetensors.torch, torch
-from sweeps.trial import Task, run_stack
-task = Task(**json.loads(sys.argv[1]))
-print("ready", flush=True)
-run_stack(task, lambda report: print("epoch", report.epoch, flush=True))
-print("done", flush=True)
-"""
-
-
-def child(task: Task) -> subprocess.Popen[str]:
-    """A process that runs a stack, at the moment when it begins."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, json.dumps(asdict(task))],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def test_a_stack_killed_at_any_instant_ends_with_the_rows_of_one_that_was_not(
-    make_task: MakeTask, store_rows: StoreRows, tmp_path: Path
-) -> None:
-    process = child(make_task(tmp_path / "reference", milestones=(2, 8)))
-    begun = time.monotonic()
-    assert process.wait(timeout=120) == 0
-    whole = time.monotonic() - begun
-    assert process.stdout is not None
-    process.stdout.close()
-    rng = random.Random(6)  # noqa: S311 - instants, not secrets
-    for attempt in range(5):  # on a machine that others slow down, a stack may end before its kill
-        root = tmp_path / f"killed-{attempt}"
-        lengths = _kill_again_and_again(make_task(root, milestones=(2, 8)), whole, rng)
-        assert lengths == sorted(lengths), "no finished epoch is lost"
-        assert store_rows(root) == store_rows(tmp_path / "reference")
-        if len(lengths) >= 2 and any(0 < length < 16 for length in lengths):
-            return
-    pytest.fail("no kill hit a stack half way")
-
-
-def _kill_again_and_again(task: Task, whole: float, rng: random.Random) -> list[int]:
-    """Kill a stack at up to seven instants, then let it end; epochs in the store after each."""
-    lengths: list[int] = []
-    while True:
-        process = child(task)
-        try:
-            limit = rng.uniform(0.1, 0.7) * whole if len(lengths) < 7 else 120
-            assert process.wait(timeout=limit) == 0
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            states = Store(Path(task.store)).run_states()
-            lengths.append(sum(state.epochs_done for state in states.values()))
-        else:
-            return lengths
-        finally:
-            assert process.stdout is not None
-            process.stdout.close()
-
-
-@pytest.mark.parametrize("after", [1, 3])
-def test_a_stack_killed_after_an_epoch_repeats_no_finished_one(
-    make_task: MakeTask,
-    undisturbed: tuple[Task, list[Report]],
-    store_rows: StoreRows,
-    tmp_path: Path,
-    after: int,
-) -> None:
-    task = make_task(tmp_path, milestones=(2, 4))
-    process = child(task)
-    assert process.stdout is not None
-    for epoch in range(1, after + 1):
-        assert process.stdout.readline() == f"epoch {epoch}\n"
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    done = sum(state.epochs_done for state in Store(tmp_path).run_states().values())
-    assert done >= 2 * after
-    assert trained(ran(task)) == 8 - done
-    assert store_rows(tmp_path) == store_rows(Path(undisturbed[0].store))

@@ -89,7 +89,7 @@ def _train(pack: Pack, store: Path, epochs: int, **settings: object) -> Trained:
     def keep(epoch: Epoch) -> None:
         (member,) = epoch.members
         said[epoch.epoch] = predict(member.model, pack.pixels, pack.rows("test"))
-        record.write_state(member.state())
+        record.write_state(member.state)
         record.commit(status="complete", epochs_done=epoch.epoch)
 
     rows = split_rows(pack, config.data).train

@@ -15,6 +15,7 @@ from torch import nn
 
 from cifake.errors import InputError
 from cifake.loading import load
+from tests import tutorial_net
 
 State = dict[str, torch.Tensor]
 
@@ -53,17 +54,11 @@ class StyleParameter(nn.Module):
         return x * torch.sigmoid(self.bn(torch.sum(z, dim=2)[:, :, None, None]))
 
 
-class Net(nn.Module):
+class Net(tutorial_net.Net):
     """The network of the PyTorch tutorial with one output and modules after the poolings."""
 
     def __init__(self, first: nn.Module | None = None, second: nn.Module | None = None) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 6, 5)
-        self.pool = nn.MaxPool2d(2, 2)
-        self.conv2 = nn.Conv2d(6, 16, 5)
-        self.fc1 = nn.Linear(16 * 5 * 5, 120)
-        self.fc2 = nn.Linear(120, 84)
-        self.fc3 = nn.Linear(84, 1)
         self.style_a = first or nn.Identity()
         self.style_b = second or nn.Identity()
 

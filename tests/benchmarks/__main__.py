@@ -1,0 +1,149 @@
+"""Measure, print a table, and add the rows to `results/benchmarks`.
+
+python -m tests.benchmarks                          everything
+python -m tests.benchmarks training --device cuda   on a GPU
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cifake.data.locate import open_dataset
+from cifake.data.pack import Pack
+from cifake.errors import InputError
+from tests.benchmarks import evaluating, memory, packing, rows, training
+from tests.benchmarks.measure import Outcome
+
+ROOT = Path(__file__).parents[2]
+ARCHIVE = "cifake.tar.xz"
+_BATCH_SIZES = (32, 18)
+_GPU_SEEDS = (5, 20)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every benchmark is given."""
+
+    archive: Path
+    pack: Pack
+    device: str
+    repeats: int
+    scratch: Path
+
+    def files(self) -> Path:
+        """All images as files, extracted once."""
+        folder = self.scratch / "cifake"
+        return folder if folder.is_dir() else packing.extracted(self.archive, folder)
+
+
+def main() -> int:
+    """Measure what was asked for.
+
+    Returns:
+        1 if a target was missed.
+    """
+    asked = _arguments()
+    try:
+        outcomes = list(_measured(asked))
+    except InputError as error:
+        print(f"benchmarks: error: {error}", file=sys.stderr)
+        return 2
+    added = rows.append(asked.out, outcomes)
+    print(rows.markdown(added))
+    print(f"added {len(outcomes)} rows to {asked.out / 'benchmarks.parquet'}")
+    return 1 if any(outcome.met is False for outcome in outcomes) else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--data", type=Path, default=_default_data(), help=f"folder of {ARCHIVE}")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="for training")
+    parser.add_argument("--repeats", type=int, default=7, help="turns; slow ones take fewer")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks")
+    asked = parser.parse_args()
+    if unknown := set(asked.names) - set(BENCHMARKS):
+        parser.error(
+            f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}"
+        )
+    if not (asked.data / ARCHIVE).is_file():
+        parser.error(f"{asked.data} holds no {ARCHIVE}; give --data, or set CIFAKE_DATA")
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no GPU")
+    return asked
+
+
+def _default_data() -> Path:
+    return Path(os.environ.get("CIFAKE_DATA") or ROOT / ".." / "shared" / "data").resolve()
+
+
+def _measured(asked: argparse.Namespace) -> Iterator[Outcome]:
+    archive = asked.data / ARCHIVE
+    pack = open_dataset("cifake", {"cifake": archive})
+    with tempfile.TemporaryDirectory() as scratch:
+        setting = Setting(archive, pack, asked.device, asked.repeats, Path(scratch))
+        for name in asked.names or BENCHMARKS:
+            print(f"measuring {name} …", file=sys.stderr, flush=True)
+            yield from BENCHMARKS[name](setting)
+
+
+def _training(setting: Setting) -> Iterable[Outcome]:
+    files = setting.files() / "train"
+    with one_core():
+        for seeds in (5,) if setting.device == "cpu" else _GPU_SEEDS:
+            size = training.Size(seeds=seeds, repeats=setting.repeats)
+            for batch_size in _BATCH_SIZES:
+                yield from training.training(setting.pack, files, batch_size, size, setting.device)
+
+
+def _evaluation(setting: Setting) -> Iterable[Outcome]:
+    with one_core():
+        yield evaluating.evaluation(setting.pack, seeds=5, epochs=3)
+
+
+def _loading(setting: Setting) -> Iterable[Outcome]:
+    yield packing.loading(setting.pack.folder, setting.repeats)
+
+
+def _packing(setting: Setting) -> Iterable[Outcome]:
+    yield packing.packing(setting.files(), min(3, setting.repeats))
+
+
+def _memory(setting: Setting) -> Iterable[Outcome]:
+    yield memory.memory(setting.pack, setting.archive)
+
+
+BENCHMARKS: dict[str, Callable[[Setting], Iterable[Outcome]]] = {
+    "training": _training,
+    "evaluation": _evaluation,
+    "loading": _loading,
+    "packing": _packing,
+    "memory": _memory,
+}
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Keep this process to one core and one thread, as a trial is."""
+    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    os.sched_setaffinity(0, {max(cores)})
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+        torch.set_num_threads(threads)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

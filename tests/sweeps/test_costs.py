@@ -1,0 +1,149 @@
+"""What training costs: from runs that were timed, else measured, and on a GPU never measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from cifake.config import Config, nest
+from cifake.data.pack import Pack
+from cifake.runs import RunState
+from sweeps import costs
+from sweeps.costs import Costs
+
+
+def config(pack: Pack, **settings: object) -> Config:
+    values = {
+        "model": "linear",
+        "data.train": "demo",
+        "data.fingerprint": pack.info.fingerprint,
+        "data.train_images": 300,
+        "data.validation": 90,
+        **settings,
+    }
+    return Config.model_validate(nest(values))
+
+
+def timed(of: Config, width: int, *speeds: float, device: str = "cpu x86_64") -> list[RunState]:
+    """Runs of a config that were trained in stacks of some width at some speeds."""
+    row = {**of.flat(), "device": device}
+    return [
+        RunState(
+            run_id=f"r{number}",
+            config_id=of.config_id,
+            seed=number,
+            status="complete",
+            epochs_done=1,
+            evaluated=frozenset(),
+            images_per_second=speed,
+            stack_width=width,
+            stack=(number,),
+            row=row,
+        )
+        for number, speed in enumerate(speeds)
+    ]
+
+
+class Measured:
+    """In the place of measuring: known speeds, and what was asked for."""
+
+    def __init__(self, speeds: dict[int, float]) -> None:
+        self.speeds = speeds
+        self.asked: list[int] = []
+
+    def __call__(self, config: Config, pack: Pack, width: int) -> float:
+        del config, pack
+        self.asked.append(width)
+        return self.speeds[width]
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
+    found = Measured({1: 2000.0, 2: 3000.0, 3: 4000.0, 6: 5000.0})
+    monkeypatch.setattr(costs, "measure", found)
+    return found
+
+
+def costs_of(pack: Pack, history: Iterable[RunState] = (), *, gpus: bool = False) -> Costs:
+    return Costs(pack, history, gpus=gpus)
+
+
+def test_an_epoch_costs_its_images_at_the_median_speed_of_runs_like_it(
+    demo_pack: Pack, measured: Measured
+) -> None:
+    asked = config(demo_pack)
+    cost = costs_of(demo_pack, timed(asked, 2, 100.0, 330.0, 9000.0))
+    assert cost.seconds(asked, 2) == pytest.approx((300 + 90 / 3) / 330)
+    assert measured.asked == []
+
+
+@pytest.mark.parametrize(
+    "other", [{"batch_size": 64}, {"input": "high_pass"}, {"optimizer.name": "adamw"}]
+)
+def test_runs_of_another_shape_say_nothing_of_the_speed(
+    demo_pack: Pack, measured: Measured, other: dict[str, object]
+) -> None:
+    history = timed(config(demo_pack, **other), 1, 100.0)
+    assert costs_of(demo_pack, history).seconds(config(demo_pack), 1) == pytest.approx(330 / 2000)
+    assert measured.asked == [1]
+
+
+def test_a_speed_is_known_for_the_width_that_it_was_measured_at_only(
+    demo_pack: Pack, measured: Measured
+) -> None:
+    asked = config(demo_pack)
+    cost = costs_of(demo_pack, timed(asked, 3, 100.0))
+    assert cost.seconds(asked, 6) == pytest.approx(330 / 5000)
+    assert cost.seconds(asked, 6) == pytest.approx(330 / 5000)
+    assert measured.asked == [6], "measured once"
+
+
+@pytest.mark.parametrize(
+    ("speeds", "widest"),
+    [
+        ({1: 2000.0, 2: 3000.0, 3: 4000.0, 6: 5000.0}, 6),
+        ({1: 2000.0, 2: 3000.0, 3: 4000.0, 6: 3900.0}, 3),
+        ({1: 2000.0, 2: 1000.0}, 1),
+    ],
+)
+def test_the_width_is_the_fastest_of_those_that_are_tried(
+    demo_pack: Pack, measured: Measured, speeds: dict[int, float], widest: int
+) -> None:
+    measured.speeds = speeds
+    assert costs_of(demo_pack).width(config(demo_pack), 6) == widest
+    assert measured.asked == list(speeds)
+
+
+def test_the_width_follows_runs_that_were_timed(demo_pack: Pack, measured: Measured) -> None:
+    asked = config(demo_pack)
+    history = timed(asked, 1, 9000.0) + timed(asked, 2, 100.0)
+    assert costs_of(demo_pack, history).width(asked, 6) == 1
+    assert measured.asked == []
+
+
+def test_what_cannot_be_stacked_is_not_measured(demo_pack: Pack, measured: Measured) -> None:
+    fitted = config(demo_pack, model="statistics")
+    cost = costs_of(demo_pack)
+    assert (cost.width(fitted, 6), cost.seconds(fitted, 1)) == (1, None)
+    assert costs_of(demo_pack, gpus=True).width(fitted, 6) == 1
+    assert measured.asked == []
+
+
+def test_on_a_gpu_all_runs_are_one_stack_and_only_runs_on_one_say_how_fast(
+    demo_pack: Pack, measured: Measured
+) -> None:
+    asked = config(demo_pack)
+    history = timed(asked, 6, 100.0)
+    cost = costs_of(demo_pack, history, gpus=True)
+    assert (cost.width(asked, 6), cost.seconds(asked, 6)) == (6, None)
+    history += timed(asked, 6, 33000.0, device="cuda NVIDIA H100")
+    assert costs_of(demo_pack, history, gpus=True).seconds(asked, 6) == pytest.approx(0.01)
+    assert costs_of(demo_pack, history).seconds(asked, 6) == pytest.approx(3.3)
+    assert measured.asked == []
+
+
+def test_a_measurement_trains_a_few_real_batches_and_finds_a_speed(demo_pack: Pack) -> None:
+    asked = config(demo_pack)
+    for width in (1, 2):
+        assert 100 < costs.measure(asked, demo_pack, width) < 1e8
