@@ -7,11 +7,17 @@ STORE ?= store
 # One thread a process: trials fill the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test lint docs format clean
+# BENCH_ARGS reaches the benchmarks: names, --device, --repeats, --data.
+BENCH_ARGS ?=
+
+.PHONY: help demo test test-long bench bench-gpu lint docs format clean
 
 help:
 	@echo "make demo    set up, then run a real sweep on the embedded data set"
-	@echo "make test    set up, then run the whole test suite"
+	@echo "make test    set up, then run the test suite, the long tests aside"
+	@echo "make test-long  set up, then run the long tests: up to an hour"
+	@echo "make bench   set up, then measure everything on CIFAKE and add rows to results/benchmarks"
+	@echo "make bench-gpu  the same for training on a GPU"
 	@echo "make lint    ruff, mypy, import contracts, and docs in step with the code"
 	@echo "make docs    regenerate results/README.md and the tables of README.md"
 	@echo "make format  format the code"
@@ -21,12 +27,22 @@ demo: $(VENV)/.installed
 	$(BIN)/sweeps run demo --store $(STORE)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m long
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
+
+bench-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.benchmarks training --device cuda $(BENCH_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --explicit-package-bases -p tests.benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/docs.py --check
 
