@@ -7,6 +7,7 @@ those of a folder are the user's own and followed.
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import lzma
 import os
@@ -15,7 +16,6 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from io import FileIO
 from pathlib import Path
 from typing import IO, Any, NoReturn, Self, cast
 
@@ -27,6 +27,8 @@ MAX_FILE_BYTES = 64 * 2**20
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
 _DAMAGED = (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError)
+
+_WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 _OPENERS: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open,
@@ -129,23 +131,34 @@ def walk(root: Path) -> Iterator[str]:
 
 
 def _folder(root: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-    for name in walk(root):
-        if not wanted(name):
-            continue
-        file = os.path.join(root, name)
+    top = os.fspath(root)
+    for name in filter(wanted, walk(root)):
         try:
-            status = os.stat(file)
-            if not stat.S_ISREG(status.st_mode):
-                continue
-            _check_size(root, name, status.st_size)
-            with FileIO(file) as opened:
-                content = opened.read(status.st_size + 1)
+            content = _content(top, name)
         except OSError as error:
+            if error.errno == errno.ENXIO:
+                continue  # a socket
             problem = f"cannot be read ({error.strerror}); mend or remove it"
             refuse(root, problem, field=name)
-        if len(content) != status.st_size:
-            refuse(root, "changed while it was read; read it again when it is whole", field=name)
-        yield name, content
+        if content is not None:
+            yield name, content
+
+
+def _content(root: str, name: str) -> bytes | None:
+    """A regular file of a folder, whole; null for any other."""
+    # No wait for a writer to a pipe, and no Python file around it: 120,000 times that is felt.
+    handle = os.open(f"{root}/{name}", os.O_RDONLY | _WITHOUT_WAITING)
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        _check_size(root, name, status.st_size)
+        content = os.read(handle, status.st_size + 1)
+    finally:
+        os.close(handle)
+    if len(content) != status.st_size:
+        refuse(root, "changed while it was read; read it again when it is whole", field=name)
+    return content
 
 
 def _zip(path: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
@@ -211,7 +224,7 @@ def _refuse_link(path: Path, name: str) -> NoReturn:
     refuse(path, "is a link, and links are not followed; put the file itself there", field=name)
 
 
-def _check_size(path: Path, name: str, size: int) -> None:
+def _check_size(path: Path | str, name: str, size: int) -> None:
     if size > MAX_FILE_BYTES:
         refuse(path, f"is {size:,} bytes; an image has at most {MAX_FILE_BYTES:,}", field=name)
 

@@ -241,8 +241,9 @@ def _source_key(source: Path | None) -> str:
         return state.hexdigest()[:16]
     source = source.resolve()
     state.update(os.fsencode(source))
-    below = (os.path.join(source, name) for name in walk(source))
-    for path in below if source.is_dir() else [os.fspath(source)]:
+    whole = os.fspath(source)
+    below = (whole + os.sep + name for name in walk(source))
+    for path in below if source.is_dir() else [whole]:
         try:
             status = os.stat(path)
         except OSError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -32,6 +33,7 @@ FORMAT = 2
 release is neither read nor in the way."""
 
 _NAMED_PROBLEMS = 10
+_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -185,29 +187,36 @@ def write_pack(
     _refuse_content(source, [described[i] for i in readable], trains=trains)
     digests = [digest for chunk in chunks for digest in chunk.digests]
     order = sorted(readable, key=lambda i: _sort_key(described[i], digests[i]))
-    pixels = _in_order([chunk.pixels for chunk in chunks], order)
+    blocks = _blocks([chunk.pixels for chunk in chunks], order)
     left_out = _unreadable_table(described, problems)
     described = [described[i] for i in order]
     digests = [digests[i] for i in order]
     info = PackInfo(FORMAT, dataset, _fingerprint(described, digests), len(described), source)
-    return store_pack(packs, info, pixels, _images_table(described, digests), left_out)
+    return store_pack(packs, info, blocks, _images_table(described, digests), left_out)
 
 
 def store_pack(
     packs: Path,
     info: PackInfo,
-    pixels: npt.NDArray[np.uint8],
+    blocks: Iterable[bytes | memoryview],
     images: pa.Table,
     unreadable_files: pa.Table,
 ) -> Pack:
     """Write a pack below `packs`, whole or not at all, or open the equal one found there.
+
+    Args:
+        packs: folder that holds packs.
+        info: what `pack.json` says.
+        blocks: the pixels of all images, one stretch after another.
+        images: table `images`, one row an image.
+        unreadable_files: table `unreadable`.
 
     Raises:
         InputError: the folder cannot be written.
     """
     folder = packs / _folder_name(info, unreadable_files)
     if not folder.exists():
-        _write_folder(folder, info, pixels, {"images": images, "unreadable": unreadable_files})
+        _write_folder(folder, info, blocks, {"images": images, "unreadable": unreadable_files})
     return open_pack(folder)
 
 
@@ -228,7 +237,7 @@ def _folder_name(info: PackInfo, unreadable_files: pa.Table) -> str:
 def _write_folder(
     folder: Path,
     info: PackInfo,
-    pixels: npt.NDArray[np.uint8],
+    blocks: Iterable[bytes | memoryview],
     contents: Mapping[str, pa.Table],
 ) -> None:
     try:
@@ -237,7 +246,7 @@ def _write_folder(
     except OSError as error:
         refuse(folder.parent, f"cannot be written ({error.strerror}); set CIFAKE_CACHE")
     try:
-        np.save(aside / "pixels.npy", pixels)
+        _write_pixels(aside / "pixels.npy", info.images, blocks)
         for name, table in contents.items():
             (aside / f"{name}.parquet").write_bytes(tables.encode(name, table))
         (aside / "pack.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
@@ -249,18 +258,32 @@ def _write_folder(
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _in_order(chunks: list[npt.NDArray[np.uint8]], order: list[int]) -> npt.NDArray[np.uint8]:
-    """The images at some places of all chunks, one after another; each is copied once."""
-    pixels = np.empty((len(order), *decode.PIXELS_SHAPE), np.uint8)
-    place = np.full(sum(map(len, chunks)), -1)
-    place[order] = np.arange(len(order))
-    start = 0
-    for chunk in chunks:
-        places = place[start : start + len(chunk)]
-        kept = places >= 0
-        pixels[places[kept]] = chunk if kept.all() else chunk[kept]
-        start += len(chunk)
-    return pixels
+def _write_pixels(path: Path, images: int, blocks: Iterable[bytes | memoryview]) -> None:
+    """Write numpy's file of an array that is never whole in memory."""
+    shape = (images, *decode.PIXELS_SHAPE)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        written = sum(map(file.write, blocks))
+    if written != math.prod(shape):
+        raise ValueError(f"{written:,} bytes of pixels, not {math.prod(shape):,}")
+
+
+def _blocks(chunks: Iterable[npt.NDArray[np.uint8]], order: list[int]) -> Iterator[bytes]:
+    """The pixels of the images at some places of all chunks, in stretches.
+
+    A second array of all pixels would cost more than all the copies: the system hands out its
+    memory page by page.
+    """
+    size = math.prod(decode.PIXELS_SHAPE)
+    images = [
+        whole[start : start + size]
+        for chunk in chunks
+        for whole in [chunk.data.cast("B")]
+        for start in range(0, len(whole), size)
+    ]
+    for start in range(0, len(order), _BLOCK):
+        yield b"".join([images[place] for place in order[start : start + _BLOCK]])
 
 
 def _sort_key(image: RawImage, digest: bytes) -> tuple[object, ...]:

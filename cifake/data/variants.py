@@ -51,7 +51,7 @@ def derive(
     info = PackInfo(
         FORMAT, str(name), _fingerprint(original, name, pixels), len(pixels), original.info.source
     )
-    return store_pack(packs, info, pixels, original.images, original.unreadable_files)
+    return store_pack(packs, info, [pixels.data], original.images, original.unreadable_files)
 
 
 def _changed(

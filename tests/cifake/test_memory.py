@@ -177,8 +177,8 @@ print(json.dumps([split, asked]))
 def test_a_stack_that_runs_out_of_memory_is_halved_and_its_epoch_begun_anew() -> None:
     """Memory is taken away after the first epoch, in which all was well.
 
-    From there each part has the numbers of the same part that goes on, with memory enough, from the state
-    before its epoch. How often the parts are halved is the machine's affair.
+    From there each part has the numbers of the same part that goes on, with memory enough, from
+    the state before its epoch. How often the parts are halved is the machine's affair.
     """
     body = """
 halved, states = trained([0, 1, 2, 3], 3, between=lambda epoch: limit(280) if epoch == 1 else None)

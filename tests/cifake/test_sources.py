@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import io
 import json
 import lzma
+import os
+import socket
 import struct
 import tarfile
 import zipfile
@@ -495,6 +498,20 @@ def test_folder_that_links_to_itself_is_read_once(
     source = _folder(tmp_path, cifake_images)
     (source / "train" / "again").symlink_to(source)
     assert open_source(source).info.fingerprint == reference.info.fingerprint
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes and sockets with names")
+def test_pipe_and_socket_with_names_of_images_are_passed_over(
+    open_source: Open, cifake_images: dict[str, bytes], reference: Pack, tmp_path: Path
+) -> None:
+    """Without a wait for somebody to write into the pipe."""
+    source = _folder(tmp_path, cifake_images)
+    os.mkfifo(source / "train" / "REAL" / "0077.jpg")
+    with socket.socket(socket.AF_UNIX) as listening:
+        # The path of a socket has at most a hundred characters or so.
+        with contextlib.chdir(source / "train" / "REAL"):
+            listening.bind("0078.jpg")
+        assert open_source(source).info.fingerprint == reference.info.fingerprint
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "nowhere.jpg"])
