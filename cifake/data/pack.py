@@ -309,20 +309,18 @@ def _images_table(images: list[RawImage], digests: list[bytes]) -> pa.Table:
     first: dict[bytes, int] = {}
     for row, digest in enumerate(digests):
         first.setdefault(digest, row)
-    rows = (
-        {
-            "image_id": row,
-            "split": image.split,
-            "label": image.label,
-            "content_class": image.content_class,
-            "coarse_class": image.coarse_class,
-            "generator": image.generator,
-            "file_name": image.file_name,
-            "duplicate_of": None if first[digest] == row else first[digest],
-        }
-        for row, (image, digest) in enumerate(zip(images, digests, strict=True))
-    )
-    return tables.TABLES["images"].from_rows(rows)
+    rows = range(len(images))
+    columns = {
+        "image_id": rows,
+        "duplicate_of": [
+            None if first[digest] == row else first[digest]
+            for row, digest in zip(rows, digests, strict=True)
+        ],
+    }
+    told = ("split", "label", "content_class", "coarse_class", "generator", "file_name")
+    for name in told:
+        columns[name] = [getattr(image, name) for image in images]
+    return tables.TABLES["images"].from_columns(columns)
 
 
 def _unreadable_table(images: list[RawImage], problems: list[str | None]) -> pa.Table:

@@ -115,6 +115,7 @@ def _apart(way: str, source: Path, images: int) -> Timed:
     A process learns what its workers took when they end, and a pool of joblib's outlives its use:
     only when this one has ended is all of it known.
     """
+    os.sync()  # what was written before is not to be flushed in the time of this way
     cpu = cpu_seconds()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "tests.benchmarks.packing", way, str(source), folder]
