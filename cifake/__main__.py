@@ -35,9 +35,12 @@ ModelArgument = Annotated[
     ),
 ]
 StoreOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        "--store", metavar="FOLDER", help="Where runs live. Default: $CIFAKE_STORE, store."
+        "--store",
+        metavar="PLACE",
+        help="Where runs live: a folder, or s3://BUCKET/PREFIX, gs://… or az://…. Default: "
+        "$CIFAKE_STORE, store.",
     ),
 ]
 EpochOption = Annotated[
@@ -140,10 +143,7 @@ def train(  # noqa: PLR0913 - one parameter for each option
         typer.Option(metavar="N", help="Training images set aside for validation. Default: 5000."),
     ] = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu or cuda.")] = "cpu",
-    store: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Where runs live. Default: $CIFAKE_STORE, store."),
-    ] = None,
+    store: StoreOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Train one configuration, or read it where the store has it already."""
@@ -296,7 +296,7 @@ SOME_UNREADABLE = 1
 
 
 def _model(
-    target: str, store: Path | None, epoch: int | None, settings: list[str] | None
+    target: str, store: str | None, epoch: int | None, settings: list[str] | None
 ) -> asking.ModelChoice:
     return asking.ModelChoice(
         target=target, store=usual_root(store), epoch=epoch, settings=settings or ()

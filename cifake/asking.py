@@ -34,7 +34,7 @@ class ModelChoice:
     """Which network is asked."""
 
     target: str
-    store: Path
+    store: str
     epoch: int | None = None
     settings: Sequence[str] = ()
 

@@ -15,8 +15,10 @@ from cifake.config import Config, DataSettings, leaves, nest
 from cifake.errors import InputError, Mistake, refuse, suggest
 from cifake.models import catalogue
 from cifake.parameters import explain, value_problem
-from cifake.runs import RunFolder
+from cifake.places import LocalPlace, Place
+from cifake.runs import HEAD, DamagedError, RunFolder
 from cifake.safe_yaml import load_yaml
+from cifake.store import RUNS, open_root, run_folder
 
 if TYPE_CHECKING:
     import torch
@@ -50,9 +52,7 @@ class Loaded:
     """What it was trained on; null where a file does not say."""
 
 
-def load(
-    target: str, store: Path, epoch: int | None = None, settings: Sequence[str] = ()
-) -> Loaded:
+def load(target: str, store: str, epoch: int | None = None, settings: Sequence[str] = ()) -> Loaded:
     """Load a run, or weights.
 
     Args:
@@ -77,15 +77,15 @@ def load(
     return _load_run(run, stored if epoch is None else epoch)
 
 
-def _find_run(target: str, path: Path, store: Path) -> tuple[RunFolder | None, int | None]:
+def _find_run(target: str, path: Path, store: str) -> tuple[RunFolder | None, int | None]:
     """The run that is meant, and the epoch if one of its own files is; no run for other files."""
     if path.is_dir():
-        return RunFolder(path.resolve()), None
+        return RunFolder(LocalPlace(path.resolve())), None
     match = _STORED_WEIGHTS.fullmatch(path.name)
-    if match and (path.parent / "runs.parquet").is_file():
-        return RunFolder(path.resolve().parent), int(match[1])
+    if match and (path.parent / HEAD).is_file():
+        return RunFolder(LocalPlace(path.resolve().parent)), int(match[1])
     if _RUN_ID.fullmatch(target) and not path.exists():
-        return RunFolder(_by_prefix(target, store / "runs")), None
+        return _by_prefix(target, open_root(store, create=False)), None
     from cifake.weights import SUFFIXES
 
     if path.suffix.lower() in SUFFIXES or path.exists():
@@ -98,23 +98,24 @@ def _find_run(target: str, path: Path, store: Path) -> tuple[RunFolder | None, i
     )
 
 
-def _by_prefix(prefix: str, runs: Path) -> Path:
-    if not runs.is_dir():
-        refuse("--store", "holds no runs", value=str(runs.parent))
-    found = sorted(folder for folder in runs.iterdir() if folder.name.startswith(prefix))
+def _by_prefix(prefix: str, store: Place) -> RunFolder:
+    runs = store.at(RUNS).folders()
+    if not runs:
+        refuse("--store", "holds no runs", value=str(store))
+    found = [name for name in runs if name.startswith(prefix)]
     if not found:
-        refuse("RUN", f"no run of {runs.parent} begins so", value=prefix)
+        refuse("RUN", f"no run of {store} begins so", value=prefix)
     if len(found) > 1:
-        names = ", ".join(folder.name for folder in found[:_LISTED])
+        names = ", ".join(found[:_LISTED])
         more = "" if len(found) <= _LISTED else f" and {len(found) - _LISTED} more"
         refuse("RUN", f"begins the names of several runs: {names}{more}", value=prefix)
-    return found[0]
+    return run_folder(store, found[0])
 
 
 def _load_run(run: RunFolder, epoch: int | None) -> Loaded:
     config, epochs = run.config(), run.epochs()
     if not epochs:
-        refuse(run.path, "holds no weights of a finished epoch")
+        refuse(run.place, "holds no weights of a finished epoch")
     if epoch is None:
         epoch = epochs[-1]
     if epoch not in epochs:
@@ -122,9 +123,9 @@ def _load_run(run: RunFolder, epoch: int | None) -> Loaded:
         refuse("--epoch", f"run {run.run_id} has weights of epoch {known}", value=epoch)
     try:
         state = run.read_weights(epoch)
-    except RuntimeError as error:
-        refuse(run.path, str(error))
-    model = fitted(str(run.path), config, state)
+    except DamagedError as error:
+        refuse(run.place, str(error))
+    model = fitted(str(run.place), config, state)
     return Loaded(run.run_id, epoch, config, model, config.data)
 
 

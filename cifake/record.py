@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import socket
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 from cifake import tables
 from cifake.config import TRAINER_VERSION, Config, run_id
 from cifake.provenance import device_name, versions
-from cifake.runs import RunFolder
+from cifake.runs import DamagedError, RunFolder, state_files, state_of
 from cifake.stacks import Standing
 
 if TYPE_CHECKING:
@@ -31,12 +32,15 @@ class Record:
         self.seed = seed
         state = folder.state()
         self.row = _new_row(config, seed) if state is None else dict(state.row)
+        self.config = config
         self.committed = dict(self.row)
-        self.grown: dict[tables.RunTable, list[pa.Table]] = {
-            table: [folder.read(table, epochs=self.epochs_done)]
-            for table in tables.RUN_TABLES
-            if table != "runs"
-        }
+        self.files: dict[str, bytes] = {}
+        self.grown: dict[tables.RunTable, list[pa.Table]] = {}
+        try:
+            self._read_tables()
+            self._check_state(self.epochs_done)
+        except DamagedError as error:
+            self.go_back(error)
 
     @property
     def run_id(self) -> str:
@@ -101,18 +105,40 @@ class Record:
 
         return State(epoch, self.folder.read_weights(epoch), self.folder.read_optimizer(epoch))
 
-    def write_state(self, state: State) -> None:
-        """Write the state after an epoch."""
-        self.folder.write_state(state.epoch, state.weights, state.optimizer)
+    def go_back(self, damage: DamagedError) -> None:
+        """Give up what cannot be read, and all that came after it; the row says so.
+
+        Only the last states of the optimiser are kept: before them lies the beginning.
+        """
+        epoch = 0
+        if state_of(damage.file)[1] == self.epochs_done > 1:
+            with contextlib.suppress(DamagedError):
+                self._check_state(self.epochs_done - 1)
+                epoch = self.epochs_done - 1
+        why = f"{damage.file} {damage.problem}: trained again from epoch {epoch}"
+        evaluated = [key for key in self.committed["evaluated"] if _epoch_of(key) <= epoch]
+        self.row = (self.committed if epoch else _new_row(self.config, self.seed)) | {
+            "status": "running",
+            "error": None,
+            "fallbacks": sorted({*self.committed["fallbacks"], why}),
+            "epochs_done": epoch,
+            "evaluated": evaluated,
+        }
+        self.committed = dict(self.row)
+        self._read_tables()
+
+    def keep_state(self, state: State) -> None:
+        """Let the next commit write the state after an epoch."""
+        self.files |= state_files(state.epoch, state.weights, state.optimizer)
 
     def begin(self, stack: Sequence[int]) -> None:
         """Write, before the first epoch, in which stack the run is trained."""
         self._write_row(self.row | {"stack": list(stack), "updated_at": _now()})
 
     def commit(self, **changes: Any) -> None:
-        """Write every table, and last the row that makes them count."""
+        """Write every table and state, and last the row that makes them count."""
         for table in self.grown:
-            self.folder.write(table, self.rows(table))
+            self.files[f"{table}.parquet"] = tables.encode(table, self.rows(table))
         self.row |= {
             "host": socket.gethostname(),
             "device": device_name(self.device),
@@ -120,7 +146,8 @@ class Record:
             "updated_at": _now(),
             **changes,
         }
-        self._write_row(self.row)
+        self._write_row(self.row, self.files)
+        self.files = {}
 
     def commit_failure(self, error: str) -> None:
         """Write the error into the last committed row; what came since is given up."""
@@ -128,8 +155,20 @@ class Record:
             {**self.committed, "status": "failed", "error": error, "updated_at": _now()}
         )
 
-    def _write_row(self, row: dict[str, Any]) -> None:
-        self.folder.write("runs", tables.TABLES["runs"].from_rows([row]))
+    def _read_tables(self) -> None:
+        for table in tables.RUN_TABLES:
+            if table != "runs":
+                begun = self.epochs_done > 0
+                kept = self.folder.read(table, epochs=self.epochs_done) if begun else None
+                self.grown[table] = [] if kept is None else [kept]
+
+    def _check_state(self, epoch: int) -> None:
+        if epoch:
+            self.folder.read_weights(epoch)
+            self.folder.read_optimizer(epoch)
+
+    def _write_row(self, row: dict[str, Any], files: Mapping[str, bytes] | None = None) -> None:
+        self.folder.commit(row, files or {})
         self.row = row
         self.committed = dict(row)
 
@@ -149,6 +188,10 @@ def _new_row(config: Config, seed: int) -> dict[str, Any]:
         "trainer_version": TRAINER_VERSION,
         **config.flat(),
     }
+
+
+def _epoch_of(evaluated: str) -> int:
+    return int(evaluated.partition(":")[0])
 
 
 def _now() -> datetime.datetime:

@@ -1,20 +1,25 @@
-"""The folder of one run: its tables, its weights, and the optimiser state it goes on from.
+"""The folder of one run: its head, its tables, its weights, and the state it goes on from.
 
-    <table>.parquet              the tables
+    run.json                     the head: the row of `runs`, and what is in every other file
+    <table>.parquet              the tables, `runs` among them
     weights-0001.safetensors     one an epoch
     optimizer-0001.safetensors   the last epoch's, and the one before while a stack commits
 
-Every file is written aside and renamed, so no reader sees half of one. `runs.parquet` is written
-last: it commits the epoch. Rows and weights beyond its `epochs_done` belong to an epoch that was
-interrupted; they are ignored and written again.
+Every file is written whole or not at all, and the head last: it commits the epoch. Before files
+that exist are replaced, the head is written once more, as it was, with what they are about to
+become: a reader knows of every file what it may hold, and so tells damage from an epoch that was
+interrupted. Rows and weights beyond the head's `epochs_done` belong to such an epoch; they are
+ignored and written again.
 """
 
 from __future__ import annotations
 
+import datetime
+import hashlib
+import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -23,13 +28,72 @@ import pyarrow.compute as pc
 from cifake import tables
 from cifake.config import Config, leaves, nest
 from cifake.errors import refuse
-from cifake.files import write_aside
+from cifake.places import Place
 from cifake.stacks import Standing
 
 if TYPE_CHECKING:
     import torch
 
-_WEIGHTS = re.compile(r"weights-(\d{4})\.safetensors")
+HEAD = "run.json"
+ROW = "runs.parquet"
+HEAD_SCHEMA = 1
+
+_STATE = re.compile(r"(weights|optimizer)-(\d{4})\.safetensors")
+_TIMES = [c.name for c in tables.TABLES["runs"].columns if pa.types.is_timestamp(c.type)]
+
+Digests = Mapping[str, str]
+"""What files hold, by name."""
+
+
+class DamagedError(RuntimeError):
+    """A file of a run does not hold what its head says."""
+
+    def __init__(self, folder: Place, file: str, problem: str) -> None:
+        super().__init__(f"{folder}/{file}: {problem}")
+        self.file = file
+        self.problem = problem
+
+
+@dataclass(frozen=True)
+class Head:
+    """What commits a run."""
+
+    row: Mapping[str, Any]
+    """The row of the `runs` table."""
+
+    files: Digests = field(default_factory=dict)
+    """What its files hold."""
+
+    pending: Digests = field(default_factory=dict)
+    """What files hold that were being written when it was written."""
+
+    def encode(self) -> bytes:
+        """As JSON; nulls of the row are left out."""
+        row = {name: value for name, value in self.row.items() if value is not None}
+        content = {"schema": HEAD_SCHEMA, "row": row, "files": self.files}
+        if self.pending:
+            content["pending"] = self.pending
+        return json.dumps(content, default=_iso, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, content: bytes) -> Head:
+        """What `encode` made.
+
+        Raises:
+            ValueError: something else, or the head of another release.
+        """
+        found = json.loads(content)
+        if not isinstance(found, dict) or found.get("schema") != HEAD_SCHEMA:
+            schema = found.get("schema") if isinstance(found, dict) else None
+            raise ValueError(f"schema {schema}, this release reads {HEAD_SCHEMA}")
+        row = dict.fromkeys(_COLUMNS) | found["row"]
+        for name in _TIMES:
+            if row[name] is not None:
+                row[name] = datetime.datetime.fromisoformat(row[name])
+        return cls(row, found["files"], found.get("pending", {}))
+
+
+_COLUMNS = [column.name for column in tables.TABLES["runs"].columns]
 
 
 @dataclass(frozen=True)
@@ -62,99 +126,103 @@ class RunState:
 class RunFolder:
     """A folder of one run, which bears the run's identity as its name."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, place: Place) -> None:
+        self.place = place
 
     @property
     def run_id(self) -> str:
         """The run."""
-        return self.path.name
+        return self.place.name
+
+    def head(self) -> Head | None:
+        """What commits the run, or null if nothing ever did.
+
+        Raises:
+            InputError: the head is damaged or of another release.
+        """
+        try:
+            return Head.decode(self.place.read(HEAD))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            where = f"{self.place}/{HEAD}"
+            refuse(where, f"is no head of a run ({error}); delete the folder to train it again")
 
     def state(self) -> RunState | None:
         """How far the run is, or null if it never committed.
 
         Raises:
-            InputError: the table `runs` is damaged or of another schema.
+            InputError: the head is damaged or of another release.
         """
-        table = self.read("runs")
-        if not len(table):
-            return None
-        row = table.to_pylist()[0]
-        return RunState(
-            run_id=self.run_id,
-            config_id=row["config_id"],
-            seed=row["seed"],
-            status=row["status"],
-            epochs_done=row["epochs_done"],
-            evaluated=frozenset(row["evaluated"]),
-            images_per_second=row["images_per_second"],
-            stack_width=row["stack_width"],
-            stack=tuple(row["stack"]),
-            row=row,
-        )
+        head = self.head()
+        return None if head is None else run_state(head.row)
 
     def config(self) -> Config:
         """The configuration that the run was trained with.
 
         Raises:
-            InputError: the run never committed, or its table `runs` is damaged.
+            InputError: the run never committed, or its head is damaged.
         """
         return config_of(self._committed().row)
 
     def epochs(self) -> list[int]:
-        """The committed epochs whose weights are here, ascending.
+        """The committed epochs whose weights are kept, ascending.
 
         Raises:
-            InputError: the run never committed, or its table `runs` is damaged.
+            InputError: the run never committed, or its head is damaged.
         """
-        done = self._committed().epochs_done
-        found = (_WEIGHTS.fullmatch(path.name) for path in self.path.iterdir())
-        epochs = sorted(int(match[1]) for match in found if match)
-        return [epoch for epoch in epochs if epoch <= done]
+        files = self._committed().files
+        return sorted(epoch for kind, epoch in map(state_of, files) if kind == "weights")
 
     def read(self, table: tables.RunTable, *, epochs: int | None = None) -> pa.Table:
-        """A table, empty if it was never written.
+        """A table, empty if it was never committed.
 
         Args:
             table: its name.
             epochs: rows of later epochs are left out.
 
         Raises:
-            InputError: the file is damaged or of another schema.
+            InputError: the head is damaged.
+            DamagedError: the file is missing, damaged or of another schema.
         """
-        path = self.path / f"{table}.parquet"
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
+        head = self.head()
+        file = f"{table}.parquet"
+        if head is None or file not in head.files:
             return tables.TABLES[table].empty()
+        content = self._content(file, head)
         try:
             read = tables.decode(table, content)
         except ValueError as error:
-            refuse(path, f"{error}; delete the run's folder, and it is trained again")
+            raise DamagedError(self.place, file, str(error)) from None
         return read if epochs is None else read.filter(pc.field("epoch") <= epochs)
 
-    def write(self, table: tables.RunTable, content: pa.Table) -> None:
-        """Replace a table."""
-        write_aside(self.path / f"{table}.parquet", tables.encode(table, content))
+    def commit(self, row: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """Write what is new of some files, the table `runs`, and last the head.
 
-    def write_state(
-        self,
-        epoch: int,
-        weights: Mapping[str, torch.Tensor],
-        optimizer: Mapping[str, torch.Tensor],
-    ) -> None:
-        """Write an epoch's weights and optimiser state; nothing refers to them until committed."""
-        from safetensors.torch import save
-
-        for kind, tensors in (("weights", weights), ("optimizer", optimizer)):
-            dense = {name: value.contiguous() for name, value in tensors.items()}
-            write_aside(self._state_file(kind, epoch), save(dense))
+        Args:
+            row: of the `runs` table.
+            files: contents by name; those that the head has as they are stay untouched.
+        """
+        table = tables.TABLES["runs"].from_rows([row])
+        contents = {**files, ROW: tables.encode("runs", table)}
+        before = self.head()
+        old = {} if before is None else dict(before.files)
+        digests = {name: digest(content) for name, content in contents.items()}
+        changed = [name for name in contents if old.get(name) != digests[name]]
+        if before is not None and any(name in old for name in changed):
+            pending = {name: digests[name] for name in changed}
+            self.place.write(HEAD, Head(before.row, old, pending).encode())
+        for name in changed:
+            self.place.write(name, contents[name])
+        kept = {name: old[name] for name in old if not _superseded(name, row["epochs_done"])}
+        (whole,) = table.to_pylist()
+        self.place.write(HEAD, Head(whole, {**kept, **digests}).encode())
 
     def read_weights(self, epoch: int) -> dict[str, torch.Tensor]:
         """The weights after an epoch.
 
         Raises:
-            RuntimeError: they are missing or damaged.
+            DamagedError: they are missing or damaged.
         """
         return self._tensors("weights", epoch)
 
@@ -162,42 +230,137 @@ class RunFolder:
         """The optimiser's state after an epoch.
 
         Raises:
-            RuntimeError: it is missing or damaged.
+            DamagedError: it is missing or damaged.
         """
         return self._tensors("optimizer", epoch)
 
     def has_optimizer(self, epoch: int) -> bool:
         """Whether the optimiser's state after an epoch is still here."""
-        return self._state_file("optimizer", epoch).exists()
+        return state_file("optimizer", epoch) in self.place.files()
 
     def drop_old_optimizers(self, epoch: int) -> None:
         """Remove the optimiser states that the one of `epoch` supersedes."""
-        superseded = self._state_file("optimizer", epoch).name
-        for path in self.path.glob("optimizer-*.safetensors"):
-            if path.name < superseded:
-                path.unlink(missing_ok=True)
+        for name in self.place.files():
+            kind, other = state_of(name)
+            if kind == "optimizer" and other < epoch:
+                self.place.remove(name)
 
-    def _committed(self) -> RunState:
-        state = self.state()
-        if state is None:
-            refuse(self.path, "holds no run; give the folder of one that finished an epoch")
-        return state
+    def forget(self, names: Collection[str]) -> None:
+        """Let files no longer be part of the run, and remove them."""
+        head = self._committed()
+        kept = {name: held for name, held in head.files.items() if name not in names}
+        self.place.write(HEAD, Head(head.row, kept).encode())
+        for name in names:
+            self.place.remove(name)
+
+    def damage(self) -> Iterator[DamagedError]:
+        """Every file that does not hold what the head says; no optimiser state that is superseded.
+
+        Raises:
+            InputError: the head is damaged.
+        """
+        head = self.head()
+        if head is None:
+            return
+        for name in head.files:
+            kind, epoch = state_of(name)
+            if kind == "optimizer" and epoch < head.row["epochs_done"]:
+                continue
+            try:
+                self._content(name, head)
+            except DamagedError as error:
+                yield error
+
+    def _committed(self) -> Head:
+        head = self.head()
+        if head is None:
+            refuse(self.place, "holds no run; give the folder of one that finished an epoch")
+        return head
+
+    def _content(self, name: str, head: Head) -> bytes:
+        """A file as the head says it is, or as a later one says by then."""
+        while True:
+            try:
+                content = self.place.read(name)
+            except FileNotFoundError:
+                content = None
+            expected = {head.files.get(name), head.pending.get(name)}
+            if content is not None and digest(content) in expected:
+                return content
+            later = self.head()
+            if later is None or later == head:
+                problem = "is missing" if content is None else "is damaged"
+                raise DamagedError(self.place, name, problem)
+            head = later
 
     def _tensors(self, kind: str, epoch: int) -> dict[str, torch.Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        path = self._state_file(kind, epoch)
+        name = state_file(kind, epoch)
         try:
-            return dict(load(path.read_bytes()))
-        except (OSError, SafetensorError) as error:
-            raise RuntimeError(f"{path}: cannot be read ({error})") from error
+            return dict(load(self._content(name, self._committed())))
+        except SafetensorError as error:
+            raise DamagedError(self.place, name, f"cannot be read ({error})") from None
 
-    def _state_file(self, kind: str, epoch: int) -> Path:
-        return self.path / f"{kind}-{epoch:04}.safetensors"
+
+def run_state(row: Mapping[str, Any]) -> RunState:
+    """How far the run of a row of `runs` is."""
+    return RunState(
+        run_id=row["run_id"],
+        config_id=row["config_id"],
+        seed=row["seed"],
+        status=row["status"],
+        epochs_done=row["epochs_done"],
+        evaluated=frozenset(row["evaluated"]),
+        images_per_second=row["images_per_second"],
+        stack_width=row["stack_width"],
+        stack=tuple(row["stack"]),
+        row=row,
+    )
 
 
 def config_of(row: Mapping[str, Any]) -> Config:
     """The configuration in a row of the `runs` table; a null is left to its defaults."""
     settings = {path: row[path] for path, _ in leaves(Config)}
     return Config.model_validate(nest(settings))
+
+
+def state_file(kind: str, epoch: int) -> str:
+    """The file of `weights` or `optimizer` after an epoch."""
+    return f"{kind}-{epoch:04}.safetensors"
+
+
+def state_of(name: str) -> tuple[str, int]:
+    """The kind and the epoch of such a file; no kind and 0 for any other."""
+    match = _STATE.fullmatch(name)
+    return (match[1], int(match[2])) if match else ("", 0)
+
+
+def state_files(
+    epoch: int, weights: Mapping[str, torch.Tensor], optimizer: Mapping[str, torch.Tensor]
+) -> dict[str, bytes]:
+    """The files of where a run stands after an epoch."""
+    from safetensors.torch import save
+
+    return {
+        state_file(kind, epoch): save({name: value.contiguous() for name, value in tensors.items()})
+        for kind, tensors in (("weights", weights), ("optimizer", optimizer))
+    }
+
+
+def digest(content: bytes) -> str:
+    """What tells a file's content from any other: BLAKE2b, 16 bytes."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _superseded(name: str, epochs_done: int) -> bool:
+    """Whether a file is beyond the committed epoch, or a state that no stack goes back to."""
+    kind, epoch = state_of(name)
+    return epoch > epochs_done or (kind == "optimizer" and epoch < epochs_done - 1)
+
+
+def _iso(value: object) -> str:
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
+    raise TypeError(f"{value!r} has no form in JSON")

@@ -19,6 +19,7 @@ from cifake.data.pack import Pack
 from cifake.data.subsets import split_rows
 from cifake.evaluations import Images, NotFiniteError, evaluation_tables
 from cifake.record import Record
+from cifake.runs import DamagedError
 from cifake.stacks import Begun, begun_stacks, best_width, chunks
 
 if TYPE_CHECKING:
@@ -208,13 +209,16 @@ class Session:
         ]
         for epoch in late:
             model = build(self.aim.config, record.seed)
-            model.load_state_dict(record.folder.read_weights(epoch))
             try:
+                model.load_state_dict(record.folder.read_weights(epoch))
                 made, _ = self._evaluated(record, model.to(self.aim.device), epoch)
             except NotFiniteError as error:
                 # Without a stack it is no company for an epoch that others have to repeat.
                 problem = f"{error}, in epoch {epoch}"
                 record.commit(status="diverged", error=problem, stack=[])
+                return
+            except DamagedError as error:
+                record.go_back(error)
                 return
             _add(record, epoch, made)
         if late:
@@ -360,7 +364,7 @@ def _add_epoch(record: Record, member: MemberEpoch, epoch: int, seconds: float) 
         "seconds": seconds,
     }
     record.add("epochs", tables.TABLES["epochs"].from_rows([keys | row]))
-    record.write_state(member.state)
+    record.keep_state(member.state)
 
 
 def _of_epoch(table: pa.Table, epoch: int) -> list[dict[str, Any]]:

@@ -1,67 +1,82 @@
-"""The root of a store: which folder it is, what marks it as one, and where its runs lie."""
+"""The root of a store: where it is, what marks it as one, and where its runs lie."""
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
-from pathlib import Path
+import secrets
 
 from cifake.errors import refuse
-from cifake.files import write_aside
+from cifake.places import Place, open_place
 from cifake.runs import RunFolder
 
-SCHEMA = 1
+SCHEMA = 2
 MARKER = "store.json"
 RUNS = "runs"
 STORE_VARIABLE = "CIFAKE_STORE"
 
 
-def usual_root(option: Path | None) -> Path:
-    """The folder asked for, else `$CIFAKE_STORE`, else `store`."""
-    return option or Path(os.environ.get(STORE_VARIABLE) or "store")
+_PATIENCE = 10.0
+"""Seconds after which an object store that does not answer is taken for one that cannot."""
 
 
-def open_root(root: Path, *, create: bool) -> None:
-    """Check that a folder is a store, or make one of an empty or missing folder.
+def usual_root(option: str | None) -> str:
+    """The place asked for, else `$CIFAKE_STORE`, else the folder `store`."""
+    return option or os.environ.get(STORE_VARIABLE) or "store"
+
+
+def open_root(root: str, *, create: bool) -> Place:
+    """Open a store, or make one of an empty or missing folder or prefix.
+
+    Args:
+        root: a path, or the URL of a prefix in an object store.
+        create: whether it is to be made and written; else a missing one is an empty one.
 
     Raises:
-        InputError: a folder of something else, a newer schema, or one that cannot be written.
+        InputError: a folder of something else, another schema, or one that cannot be used.
     """
-    marker = root / MARKER
+    place = open_place(root, _PATIENCE)
     try:
-        if marker.is_file():
-            _check_marker(marker)
-        elif root.is_dir() and any(root.iterdir()):
-            refuse(root, "is no store and not empty; give --store a new or empty folder")
-        elif root.exists() and not root.is_dir():
-            refuse(root, "is a file; give --store a folder")
-        elif create:
-            root.mkdir(parents=True, exist_ok=True)
-            write_aside(marker, json.dumps({"schema": SCHEMA}).encode())
-        if create:
-            _check_writable(root)
+        _check(place, create=create)
+    except NotADirectoryError:
+        refuse(root, "is or lies below a file; give --store a folder")
     except OSError as error:
-        refuse(root, f"cannot be used as a store ({error.strerror}); give --store another")
+        problem = error.strerror or str(error)
+        refuse(root, f"cannot be used as a store ({problem}); give --store another")
+    return open_place(root)
 
 
-def run_folder(root: Path, run_id: str) -> RunFolder:
+def run_folder(root: Place, run_id: str) -> RunFolder:
     """The folder of a run below a store, whether it exists or not."""
-    return RunFolder(root / RUNS / run_id)
+    return RunFolder(root.at(RUNS).at(run_id))
 
 
-def _check_writable(root: Path) -> None:
+def _check(place: Place, *, create: bool) -> None:
     try:
-        with tempfile.TemporaryFile(dir=root):
-            pass
+        _check_marker(place, place.read(MARKER))
+    except FileNotFoundError:
+        if place.files() or place.folders():
+            refuse(place, "is no store and not empty; give --store a new or empty folder")
+        if create:
+            place.create(MARKER, json.dumps({"schema": SCHEMA}).encode())
+    if create:
+        _check_writable(place)
+
+
+def _check_writable(place: Place) -> None:
+    name = f".writable-{secrets.token_hex(8)}"
+    try:
+        place.write(name, b"")
+        place.remove(name)
     except OSError as error:
-        refuse(root, f"cannot be written ({error.strerror}); give --store another folder")
+        refuse(place, f"cannot be written ({error.strerror}); give --store another folder")
 
 
-def _check_marker(marker: Path) -> None:
+def _check_marker(place: Place, content: bytes) -> None:
+    where = f"{place}/{MARKER}"
     try:
-        schema = json.loads(marker.read_text()).get("schema")
+        schema = json.loads(content).get("schema")
     except (ValueError, AttributeError):
-        refuse(marker, 'is damaged; a store\'s says its schema, as in {"schema": 1}')
+        refuse(where, f'is damaged; a store\'s says its schema, as in {{"schema": {SCHEMA}}}')
     if schema != SCHEMA:
-        refuse(marker, f"store schema {schema}, this release reads {SCHEMA}; use a release of then")
+        refuse(where, f"store schema {schema}, this release reads {SCHEMA}; use a release of then")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -40,7 +39,7 @@ class Job:
         return all(r.epochs_done >= self.aim.epochs for r in self.records.values())
 
 
-def prepare(request: Request, root: Path, data: Sequence[str], console: Console) -> Job:
+def prepare(request: Request, root: str, data: Sequence[str], console: Console) -> Job:
     """Open the data and the store.
 
     Raises:
@@ -52,7 +51,7 @@ def prepare(request: Request, root: Path, data: Sequence[str], console: Console)
     check_uses(train, [packs[name] for name in request.evaluate], COMMAND)
     config = request.config(train.info.fingerprint)
     split_rows(train, config.data, COMMAND)
-    open_root(root, create=True)
+    store = open_root(root, create=True)
     aim = Aim(
         config=config,
         epochs=request.epochs,
@@ -61,7 +60,7 @@ def prepare(request: Request, root: Path, data: Sequence[str], console: Console)
         device=request.device,
         git_commit=git_commit(),
     )
-    folders = {seed: run_folder(root, run_id(config.config_id, seed)) for seed in request.seeds}
+    folders = {seed: run_folder(store, run_id(config.config_id, seed)) for seed in request.seeds}
     records = {
         seed: Record(folder, config, seed, request.device) for seed, folder in folders.items()
     }
@@ -107,7 +106,7 @@ def print_outcome(job: Job, console: Console) -> None:
     for seed, record in job.records.items():
         error = record.row["error"]
         problem = f": {error.strip().splitlines()[-1]}" if error else ""
-        text = f"seed {seed}: {record.row['status']}{problem}, {record.folder.path}"
+        text = f"seed {seed}: {record.row['status']}{problem}, {record.folder.place}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -120,7 +119,7 @@ def as_json(job: Job, epochs_trained: int) -> str:
             "status": record.row["status"],
             "error": record.row["error"],
             "epochs_done": record.epochs_done,
-            "folder": str(record.folder.path),
+            "folder": str(record.folder.place),
             "epochs": _without_run(record.rows("epochs").to_pylist()),
             "evaluations": _without_run(_evaluations(record, job.aim.epochs)),
         }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import signal
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import asdict
 from typing import Annotated, NoReturn
 
 import typer
@@ -15,7 +16,7 @@ from cifake.config import Config
 from cifake.errors import run_command
 from cifake.models import catalogue
 from cifake.store import usual_root
-from sweeps import specfile
+from sweeps import specfile, upkeep
 from sweeps.outcome import report_sweep, sweep_status, unfinished, write_cells
 from sweeps.plan import Plan
 from sweeps.progress import make_console
@@ -23,6 +24,7 @@ from sweeps.run_grid import plan_grid, print_plan, run_grid
 from sweeps.run_search import SearchPlan, plan_search, print_search_plan, run_search
 from sweeps.store import Store
 from sweeps.sweep import open_sweep, read_spec, workers_for
+from sweeps.upkeep import print_damage, print_unasked
 
 app = typer.Typer(
     help="Plan, run and report sweeps of image classifiers.",
@@ -33,6 +35,9 @@ app = typer.Typer(
 
 UNFINISHED = 1
 """Exit code of a sweep with cells that could not be trained."""
+
+DAMAGED = 1
+"""Exit code of a check that found damage."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
@@ -54,9 +59,12 @@ DataOption = Annotated[
     ),
 ]
 StoreOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        "--store", metavar="FOLDER", help="Where runs live. Default: $CIFAKE_STORE, store."
+        "--store",
+        metavar="PLACE",
+        help="Where runs live: a folder, or s3://BUCKET/PREFIX, gs://… or az://…. Default: "
+        "$CIFAKE_STORE, store.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -179,6 +187,56 @@ def report(
     """Write the summary table and the report from what the store has."""
     parsed = read_spec(spec, settings or [])
     report_sweep(parsed, Store.open(usual_root(store), create=False), make_console())
+
+
+@app.command()
+def verify(
+    store: StoreOption = None,
+    repair: Annotated[  # noqa: FBT002 - typer makes a flag of it
+        bool,
+        typer.Option(
+            "--repair",
+            help="Set damaged runs back to where they can be read; their sweeps train the rest "
+            "again.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,  # noqa: FBT002 - typer makes a flag of it
+) -> None:
+    """Check every file of the store, and say what is damaged and what it costs to redo."""
+    console = make_console(stderr=as_json)
+    opened = Store.open(usual_root(store), create=repair)
+    with console.status("checking …") as line:
+        found = list(
+            upkeep.verify(opened, repair=repair, advance=lambda run: line.update(f"run {run}"))
+        )
+    if as_json:
+        print(json.dumps([asdict(each) for each in found], indent=2))
+    else:
+        print_damage(found, len(opened.run_ids()), console, repaired=repair)
+    raise typer.Exit(DAMAGED if found and not repair else 0)
+
+
+@app.command()
+def gc(
+    store: StoreOption = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove them.")] = False,  # noqa: FBT002 - typer makes a flag of it
+    older_than: Annotated[
+        float,
+        typer.Option(
+            metavar="DAYS", min=0, help="Pass over runs that were written since. Default: 1."
+        ),
+    ] = 1,
+    as_json: JsonOption = False,  # noqa: FBT002 - typer makes a flag of it
+) -> None:
+    """List the runs that no sweep of the store asks for, such as those of `cifake train`."""
+    opened = Store.open(usual_root(store), create=remove)
+    found = upkeep.unasked(opened, datetime.timedelta(days=older_than))
+    for run in found if remove else []:
+        upkeep.remove(opened, run.run_id)
+    if as_json:
+        print(json.dumps({"removed": remove, "runs": [asdict(run) for run in found]}, indent=2))
+    else:
+        print_unasked(found, make_console(), removed=remove)
 
 
 def _options(options: Mapping[str, object]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 from rich.console import Console
@@ -39,7 +38,7 @@ def write_cells(spec: Spec, store: Store, cells: Sequence[Cell]) -> None:
     store.write_sweep(spec.name, "spec.yaml", spec.written.encode())
 
 
-def report_sweep(spec: Spec, store: Store, console: Console) -> Path:
+def report_sweep(spec: Spec, store: Store, console: Console) -> str:
     """Aggregate a sweep's runs and write its tables and report.
 
     Raises:

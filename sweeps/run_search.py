@@ -10,7 +10,6 @@ from typing import Any
 
 from rich.console import Console
 
-from cifake import tables
 from cifake.parameters import EPOCHS
 from cifake.provenance import git_commit
 from sweeps import authentication
@@ -21,9 +20,6 @@ from sweeps.spec import Search, Spec
 from sweeps.store import Store
 from sweeps.sweep import Sweep, workers_for
 from sweeps.trial import Task
-
-JOURNAL = "study.journal"
-"""File of a sweep that keeps its studies."""
 
 
 def run_search(
@@ -38,7 +34,7 @@ def run_search(
     from sweeps import search as studies
     from sweeps import tuner
 
-    storage = studies.open_storage(store.sweep_folder(sweep.spec.name) / JOURNAL)
+    storage = studies.open_storage(store.sweep(sweep.spec.name))
     commit = git_commit()
     problems: list[str] = []
     cells: list[Cell] = []
@@ -109,8 +105,8 @@ def plan_search(sweep: Sweep, search: Search, store: Store) -> SearchPlan:
     from sweeps import search as studies
 
     parts = [Sweep(part, sweep.packs) for part in split_scientific(sweep.spec)]
-    journal = store.sweep_folder(sweep.spec.name) / JOURNAL
-    storage = studies.open_storage(journal) if journal.is_file() else None
+    place = store.sweep(sweep.spec.name)
+    storage = studies.open_storage(place) if studies.has_storage(place) else None
     done = [
         len(studies.finished_trials(storage, study_name(part, search))) if storage else 0
         for part in parts
@@ -203,5 +199,4 @@ def _mark_pruned(store: Store, cells: Sequence[Cell]) -> None:
         lengths[cell.run_id] = max(cell.variant.epochs, lengths.get(cell.run_id, 0))
     for state in store.run_states(lengths).values():
         if state.status == "running" and state.epochs_done < lengths[state.run_id]:
-            row = {**state.row, "status": "pruned"}
-            store.write(state.run_id, "runs", tables.TABLES["runs"].from_rows([row]))
+            store.run(state.run_id).commit({**state.row, "status": "pruned"}, {})

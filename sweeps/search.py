@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +14,17 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import TrialState
 
+from cifake.places import LocalPlace, Place, open_place
 from sweeps.spec import Dimension, Search, ordered_space
 
 if TYPE_CHECKING:
     from ray.tune.search.optuna import OptunaSearch
+
+JOURNAL = "study.journal"
+"""File of a sweep that keeps its studies."""
 
 _ABANDONED = "abandoned"
 
@@ -55,10 +60,52 @@ class Space:
                 values[path] = _suggest(trial, path, dimension)
 
 
-def open_storage(journal: Path) -> JournalStorage:
+class ObjectJournal(BaseJournalBackend):
+    """Optuna's journal in an object store, where no file can be appended to.
+
+    Entries that are written together are one object, `000000.json` and so on. Of several writers of
+    one number the store lets one through; the others read what it wrote and take the next.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.place = open_place(url)
+        self.entries: list[dict[str, Any]] = []
+        self.objects = 0
+
+    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+        """Entries from a number on."""
+        with contextlib.suppress(FileNotFoundError):
+            while True:
+                self.entries += json.loads(self.place.read(self._next()))
+                self.objects += 1
+        return self.entries[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Add entries."""
+        content = json.dumps(logs).encode()
+        self.read_logs(0)
+        while not self.place.create(self._next(), content):
+            self.read_logs(0)
+
+    def __reduce__(self) -> tuple[type[ObjectJournal], tuple[str]]:
+        """It travels as its address: Tune pickles the searcher."""
+        return ObjectJournal, (str(self.place),)
+
+    def _next(self) -> str:
+        return f"{self.objects:06}.json"
+
+
+def open_storage(sweep: Place) -> JournalStorage:
     """The storage that keeps a sweep's studies over restarts."""
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(journal)))
+    if not isinstance(sweep, LocalPlace):
+        return JournalStorage(ObjectJournal(str(sweep.at("study"))))
+    sweep.path.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(sweep.path / JOURNAL)))
+
+
+def has_storage(sweep: Place) -> bool:
+    """Whether a study of the sweep was ever begun."""
+    return JOURNAL in sweep.files() or "study" in sweep.folders()
 
 
 def resume_abandoned(storage: JournalStorage, study_name: str) -> int:

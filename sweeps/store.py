@@ -4,31 +4,32 @@
     runs/<run_id>/  the folder of a run
     sweeps/<name>/  what a sweep asked for, and its report
 
-Every file is written aside and renamed, so no reader sees half of one.
+Every file appears whole or not at all; see `cifake/places.py`.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import pyarrow as pa
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from cifake import tables
 from cifake.errors import refuse
-from cifake.files import write_aside
-from cifake.runs import RunFolder, RunState
+from cifake.places import LocalPlace, Place
+from cifake.runs import DamagedError, RunFolder, RunState
 from cifake.store import RUNS, open_root, run_folder
 
 STACKS = "stacks.json"
 """File of a sweep that says which runs its plan trains as one network."""
 
-_THREADS = 8
+_REQUESTS = 32
+"""Requests to an object store at the same time."""
+
+T = TypeVar("T")
 
 
 def _apart(stacks: list[list[int]]) -> list[list[int]]:
@@ -43,38 +44,37 @@ _STACKS = TypeAdapter(dict[str, Annotated[list[_SomeSeeds], AfterValidator(_apar
 
 
 class Store:
-    """A folder of runs and sweeps."""
+    """A place of runs and sweeps."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Place) -> None:
         self.root = root
 
     @classmethod
-    def open(cls, root: Path, *, create: bool) -> Store:
-        """Open a store, or make one of an empty or missing folder.
+    def open(cls, root: str, *, create: bool) -> Store:
+        """Open a store, or make one of an empty or missing place.
 
         Raises:
-            InputError: a folder of something else, a newer schema, or one that cannot be written.
+            InputError: a place of something else, another schema, or one that cannot be written.
         """
-        open_root(root, create=create)
-        return cls(root)
+        return cls(open_root(root, create=create))
 
-    def sweep_folder(self, name: str) -> Path:
+    @property
+    def address(self) -> str:
+        """What opens it from any folder."""
+        return str(self.root.path.resolve() if isinstance(self.root, LocalPlace) else self.root)
+
+    def sweep(self, name: str) -> Place:
         """Where a sweep's outputs go."""
-        return self.root / "sweeps" / name
+        return self.root.at("sweeps").at(name)
 
     def run_ids(self) -> list[str]:
         """Every run of the store, whether finished or not."""
-        folder = self.root / RUNS
-        if not folder.is_dir():
-            return []
-        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+        return self.root.at(RUNS).folders()
 
     def run_states(self, run_ids: Iterable[str] | None = None) -> dict[str, RunState]:
         """The state of the runs named, or of all; runs that never committed are left out."""
         wanted = self.run_ids() if run_ids is None else sorted(set(run_ids))
-        with ThreadPoolExecutor(_THREADS) as pool:
-            states = pool.map(self.run_state, wanted)
-            return {state.run_id: state for state in states if state is not None}
+        return {state.run_id: state for state in self._map(self.run_state, wanted) if state}
 
     def run(self, run_id: str) -> RunFolder:
         """The folder of a run, whether it exists or not."""
@@ -89,20 +89,25 @@ class Store:
         return self.run(run_id).read(table, epochs=epochs)
 
     def read_many(self, run_ids: Iterable[str], table: tables.RunTable) -> pa.Table:
-        """A table of several runs, one after another."""
-        with ThreadPoolExecutor(_THREADS) as pool:
-            found = list(pool.map(lambda run_id: self.read(run_id, table), run_ids))
+        """A table of several runs, one after another.
+
+        Raises:
+            InputError: a run's file is damaged.
+        """
+        try:
+            found = self._map(lambda run_id: self.read(run_id, table), run_ids)
+        except DamagedError as error:
+            refuse(f"{self.root}", f"{error}; `sweeps verify --repair` has it trained again")
         return pa.concat_tables([tables.TABLES[table].empty(), *found]).unify_dictionaries()
 
-    def write(self, run_id: str, table: tables.RunTable, content: pa.Table) -> None:
-        """Replace a table of a run."""
-        self.run(run_id).write(table, content)
-
-    def write_sweep(self, name: str, file: str, content: bytes) -> Path:
+    def write_sweep(self, name: str, file: str, content: bytes) -> str:
         """Write a file of a sweep and say where it is."""
-        path = self.sweep_folder(name) / file
-        write_aside(path, content)
-        return path
+        place = self.sweep(name)
+        *folders, last = file.split("/")
+        for folder in folders:
+            place = place.at(folder)
+        place.write(last, content)
+        return f"{place}/{last}"
 
     def write_stacks(self, name: str, stacks: Mapping[str, Sequence[Sequence[int]]]) -> None:
         """Write which new runs a sweep trains as one network: seeds, by config."""
@@ -114,21 +119,29 @@ class Store:
         Raises:
             InputError: the file is damaged.
         """
-        path = self.sweep_folder(name) / STACKS
         try:
-            return _STACKS.validate_json(path.read_bytes())
+            return _STACKS.validate_json(self.sweep(name).read(STACKS))
         except FileNotFoundError:
             return {}
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
-            refuse(path, f"{problem}; delete it, and the sweep is planned anew")
+            where = f"{self.sweep(name)}/{STACKS}"
+            refuse(where, f"{problem}; delete it, and the sweep is planned anew")
 
     def read_sweep(self, name: str, table: str) -> pa.Table | None:
         """A table of a sweep, or null if it was never written."""
-        path = self.sweep_folder(name) / f"{table}.parquet"
+        file = f"{table}.parquet"
         try:
-            return tables.decode(table, path.read_bytes())
+            return tables.decode(table, self.sweep(name).read(file))
         except FileNotFoundError:
             return None
         except ValueError as error:
-            refuse(path, f"{error}; delete it and run `sweeps report` again")
+            where = f"{self.sweep(name)}/{file}"
+            refuse(where, f"{error}; delete it and run `sweeps report` again")
+
+    def _map(self, function: Callable[[str], T], run_ids: Iterable[str]) -> list[T]:
+        """Of every run, several at a time where an answer is long under way."""
+        if isinstance(self.root, LocalPlace):
+            return [function(run_id) for run_id in run_ids]  # threads would wait for each other
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            return list(pool.map(function, run_ids))

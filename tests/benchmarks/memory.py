@@ -127,7 +127,7 @@ def _sweep(
 
 def _evaluated(folder: Path) -> bool:
     """Whether every run that was begun has an epoch behind it."""
-    begun = sum(1 for _ in folder.glob("store/runs/*/runs.parquet"))
+    begun = sum(1 for _ in folder.glob("store/runs/*/run.json"))
     return 0 < begun == sum(1 for _ in folder.glob("store/runs/*/epochs.parquet"))
 
 

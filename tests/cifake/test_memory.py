@@ -231,10 +231,12 @@ def test_what_was_done_for_want_of_memory_is_in_the_rows_of_the_runs(tmp_path: P
 from pathlib import Path
 from cifake.config import run_id
 from cifake.record import Record
+from cifake.places import LocalPlace
 from cifake.runs import RunFolder
 from cifake.session import Aim, Session
 config = Config.model_validate({{"batch_size": 1500, "data": {{"validation": 50}}}})
-folders = {{s: RunFolder(Path({str(tmp_path)!r}) / run_id(config.config_id, s)) for s in range(4)}}
+store = LocalPlace(Path({str(tmp_path)!r}))
+folders = {{seed: RunFolder(store.at(run_id(config.config_id, seed))) for seed in range(4)}}
 records = {{seed: Record(folder, config, seed) for seed, folder in folders.items()}}
 aim = Aim(config=config, epochs=2, milestones=(2,), evaluate=("demo",), width=4)
 limit(700)

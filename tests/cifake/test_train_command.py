@@ -16,6 +16,7 @@ import pytest
 from cifake.__main__ import INTERRUPTED, app
 from cifake.errors import InputError
 from cifake.models import catalogue
+from cifake.places import LocalPlace
 from cifake.runs import RunFolder
 from cifake.store import MARKER
 from cifake.training_request import Options, Request, read_request
@@ -42,7 +43,7 @@ def train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Train:
 
 
 def folders(store: Path) -> dict[str, RunFolder]:
-    return {path.name: RunFolder(path) for path in (store / "runs").iterdir()}
+    return {path.name: RunFolder(LocalPlace(path)) for path in (store / "runs").iterdir()}
 
 
 def rows(store: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
@@ -82,8 +83,8 @@ def test_the_object_says_what_the_tables_say(train: Train, tmp_path: Path) -> No
     found = train("--epochs", "2", "--seed", "4")
     assert (found["epochs"], found["epochs_trained"]) == (2, 2)
     (run,) = found["runs"]
-    folder = RunFolder(Path(run["folder"]))
-    assert folder.path == tmp_path / "store" / "runs" / run["run_id"]
+    folder = RunFolder(LocalPlace(Path(run["folder"])))
+    assert folder.place.path == tmp_path / "store" / "runs" / run["run_id"]
     assert folder.config().config_id == found["config_id"]
     assert folder.epochs() == [1, 2]
     state = folder.state()
@@ -107,7 +108,7 @@ def test_without_json_the_test_scores_are_a_table_and_the_folder_is_named(
     said = capsys.readouterr().out
     (run,) = folders(tmp_path / "s").values()
     (row,) = [r for r in run.read("evaluations").to_pylist() if r["split"] == "test"]
-    for word in ("demo", "accuracy", "auroc", f"{100 * row['auroc']:.2f}", str(run.path)):
+    for word in ("demo", "accuracy", "auroc", f"{100 * row['auroc']:.2f}", str(run.place)):
         assert word in said
 
 

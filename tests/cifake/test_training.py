@@ -21,7 +21,9 @@ from cifake.data.subsets import split_rows
 from cifake.evaluation import predict
 from cifake.models.build import build
 from cifake.models.network import Network
-from cifake.runs import RunFolder
+from cifake.places import LocalPlace
+from cifake.record import Record
+from cifake.runs import RunFolder, state_files
 from cifake.training import Divergence, Epoch, State, Step, train
 
 CONFIGS = {
@@ -435,8 +437,10 @@ def test_double_precision_is_double_throughout(
     }
     log = _train(Config.model_validate(settings_), [0, 1], data, stacks=stacks)
     state = log.states[1, 2]
-    folder = RunFolder(tmp_path)
-    folder.write_state(2, state.weights, state.optimizer)
+    folder = RunFolder(LocalPlace(tmp_path))
+    Record(folder, Config(), 0).commit()
+    files = state_files(2, state.weights, state.optimizer)
+    folder.commit({**Record(folder, Config(), 0).row, "epochs_done": 2}, files)
     read = State(2, folder.read_weights(2), folder.read_optimizer(2))
     assert _same(read, state)
     for name, value in {**read.weights, **read.optimizer}.items():

@@ -17,6 +17,7 @@ from cifake import tables
 from cifake.config import Config, nest
 from cifake.data.locate import open_dataset
 from cifake.data.pack import Pack
+from cifake.places import LocalPlace, open_place
 from sweeps import overrides, specfile
 from sweeps.parse import parse
 from sweeps.spec import Spec
@@ -106,8 +107,8 @@ def make_task(demo_pack: Pack) -> Callable[..., Task]:
 def run_rows() -> Callable[..., Rows]:
     """Every table of a run as rows, without the columns that hold times and places."""
 
-    def rows(store: Path, run_id: str, up_to: int | None = None) -> Rows:
-        opened = Store(store)
+    def rows(store: Path | str, run_id: str, up_to: int | None = None) -> Rows:
+        opened = Store(open_place(str(store)))
         found: Rows = {}
         for name in tables.RUN_TABLES:
             kept = opened.read(run_id, name).to_pylist()
@@ -126,7 +127,7 @@ def store_rows(run_rows: Callable[..., Rows]) -> Callable[[Path], dict[str, Rows
     """Every table of every run of a store."""
 
     def rows(store: Path) -> dict[str, Rows]:
-        return {run_id: run_rows(store, run_id) for run_id in Store(store).run_ids()}
+        return {run_id: run_rows(store, run_id) for run_id in Store(LocalPlace(store)).run_ids()}
 
     return rows
 
@@ -140,11 +141,11 @@ def stacks_as_in() -> Callable[[Path, Path, str], None]:
 
     def write(store: Path, other: Path, sweep: str) -> None:
         stacks: dict[str, list[tuple[int, ...]]] = {}
-        for state in Store(other).run_states().values():
+        for state in Store(LocalPlace(other)).run_states().values():
             found = stacks.setdefault(state.config_id, [])
             if state.stack not in found:
                 found.append(state.stack)
-        Store.open(store, create=True).write_stacks(sweep, stacks)
+        Store.open(str(store), create=True).write_stacks(sweep, stacks)
 
     return write
 

@@ -25,6 +25,7 @@ import torch
 
 from cifake import tables
 from cifake.errors import run_command
+from cifake.places import LocalPlace
 from sweeps.__main__ import app
 from sweeps.store import STACKS, Store
 
@@ -61,7 +62,7 @@ def ended(result: subprocess.CompletedProcess[str], code: int = 0) -> str:
 
 
 def epochs_done(store: Path) -> int:
-    return sum(state.epochs_done for state in Store(store).run_states().values())
+    return sum(state.epochs_done for state in Store(LocalPlace(store)).run_states().values())
 
 
 # Without training.
@@ -230,8 +231,8 @@ def test_a_sweep_runs_to_its_report(chain: Chain) -> None:
 def test_the_stacks_of_a_plan_are_written_down_and_are_those_that_were_trained(
     chain: Chain,
 ) -> None:
-    written = Store(chain.store).read_stacks("demo")
-    states = Store(chain.store).run_states()
+    written = Store(LocalPlace(chain.store)).read_stacks("demo")
+    states = Store(LocalPlace(chain.store)).run_states()
     assert {state.config_id for state in states.values()} == written.keys()
     for state in states.values():
         assert list(state.stack) in written[state.config_id]
@@ -437,7 +438,7 @@ def test_a_diverged_config_exits_1_and_is_in_the_report(command: Command, tmp_pa
     bad = ("--set", "optimizer.lr=100", "--set", "optimizer.momentum=0.99")
     arguments = ("demo", "--set", "epochs=[1]", *SMALL, *bad, "--store", str(tmp_path / "store"))
     text = ended(command("run", *arguments), code=1)
-    states = Store(tmp_path / "store").run_states()
+    states = Store(LocalPlace(tmp_path / "store")).run_states()
     diverged = {run for run, state in states.items() if state.status == "diverged"}
     assert diverged
     assert len(states) == 6, "the sweep goes on"
@@ -484,7 +485,7 @@ def test_another_ray_on_the_machine_is_left_alone(odd: Odd) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to train on")
 def test_a_sweep_that_asks_for_a_gpu_falls_back_where_there_is_none(odd: Odd) -> None:
     ended(odd.result)
-    (state,) = Store(odd.store).run_states().values()
+    (state,) = Store(LocalPlace(odd.store)).run_states().values()
     assert state.status == "complete"
     (fallback,) = state.row["fallbacks"]
     assert "0.25 GPU was asked for" in fallback
@@ -502,11 +503,11 @@ def test_a_search_goes_on_where_it_stopped(
     first = ended(command("run", spec, "--store", store))
     assert "0 of 4 trials done" in first
     before = store_rows(store)
-    cells = Store(store).read_sweep("little", "cells")
+    cells = Store(LocalPlace(store)).read_sweep("little", "cells")
     assert cells is not None
     assert len(set(cells["label"].to_pylist())) == 4
     assert len(before) == 4 * 2
-    counts = Counter(state.status for state in Store(store).run_states().values())
+    counts = Counter(state.status for state in Store(LocalPlace(store)).run_states().values())
     assert set(counts) <= {"complete", "pruned"}
     assert counts["complete"] >= 2
 
@@ -563,13 +564,13 @@ def test_a_sweep_on_real_images(command: Command, real_sample: Path, tmp_path: P
         )
     )
     assert "4 cells in 4 runs" in text
-    states = Store(store).run_states()
+    states = Store(LocalPlace(store)).run_states()
     assert {state.status for state in states.values()} == {"complete"}
     for state in states.values():
-        evaluations = Store(store).read(state.run_id, "evaluations").to_pylist()
+        evaluations = Store(LocalPlace(store)).read(state.run_id, "evaluations").to_pylist()
         assert {row["split"]: row["n"] for row in evaluations} == {"validation": 200, "test": 1000}
         assert all(row["dataset"] == "cifake" for row in evaluations)
-        losses = Store(store).read(state.run_id, "epochs")["loss"].to_pylist()
+        losses = Store(LocalPlace(store)).read(state.run_id, "epochs")["loss"].to_pylist()
         assert 0 < losses[0] < 1
     report = (store / "sweeps" / "placements" / "report.md").read_text()
     assert "cifake test" in report

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from cifake.places import open_place
 from sweeps.store import Store
 from sweeps.trial import Report, Task, run_stack
 
@@ -52,7 +53,7 @@ class Child:
 
 
 def epochs_done(task: Task) -> list[int]:
-    states = Store(Path(task.store)).run_states().values()
+    states = Store(open_place(task.store)).run_states().values()
     return sorted(state.epochs_done for state in states)
 
 
@@ -131,6 +132,7 @@ def test_a_stack_killed_after_an_epoch_repeats_no_finished_one(
 BETWEEN_COMMITS = """
 import os, signal, sys
 from cifake.record import Record
+from cifake.places import open_place
 from sweeps.trial import Task, run_stack
 
 commit = Record.commit

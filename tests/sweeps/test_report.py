@@ -393,16 +393,16 @@ def test_a_search_without_values_says_so() -> None:
 
 def test_a_written_report_links_only_figures_that_exist(parse_text: Parse, tmp_path: Path) -> None:
     spec = parse_text(SPEC)
-    store = Store.open(tmp_path / "store", create=True)
+    store = Store.open(str(tmp_path / "store"), create=True)
     cells = cells_of([NONE, SRM], [2], 3)
     evaluations = evaluations_of([NONE, SRM], [2], 3)
     for row in runs_of([NONE, SRM], 3):
         name = row["run_id"]
-        store.write(name, "runs", tables.TABLES["runs"].from_rows([row]))
-        mine = pa.compute.equal(evaluations["run_id"].cast(pa.string()), name)
-        store.write(name, "evaluations", evaluations.filter(mine))
+        mine = evaluations.filter(pa.compute.equal(evaluations["run_id"].cast(pa.string()), name))
+        content = tables.encode("evaluations", mine)
+        store.run(name).commit(row, {"evaluations.parquet": content})
     console = Console(file=io.StringIO(), width=120)
-    path = write_report(spec, store, cells, summarised(cells, evaluations), console)
+    path = Path(write_report(spec, store, cells, summarised(cells, evaluations), console))
     text = path.read_text()
     linked = re.findall(r"\]\((figures/[^)]+)\)", text)
     assert linked == ["figures/learning-curves.png"]

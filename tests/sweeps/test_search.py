@@ -12,6 +12,7 @@ import optuna
 import pytest
 
 from cifake.data.pack import Pack
+from cifake.places import LocalPlace
 from sweeps.run_search import split_scientific, study_name
 from sweeps.search import Space, finished_trials, open_storage, resume_abandoned
 from sweeps.spec import Dimension, Search, Spec, ordered_space
@@ -91,7 +92,7 @@ def test_conditions_in_a_circle_are_refused() -> None:
 
 
 def test_finished_trials_outlive_the_storage_that_wrote_them(tmp_path: Path) -> None:
-    journal = tmp_path / "sweeps" / "a" / "study.journal"
+    journal = LocalPlace(tmp_path / "sweeps" / "a")
     study = optuna.create_study(study_name="one", storage=open_storage(journal))
     space = Space(search(), {})
     for value in (0.25, 0.5):
@@ -173,7 +174,7 @@ def test_each_combination_of_scientific_values_has_a_study_of_its_own(
 
 
 def test_a_proposal_that_a_killed_driver_left_is_made_again_first(tmp_path: Path) -> None:
-    storage = open_storage(tmp_path / "study.journal")
+    storage = open_storage(LocalPlace(tmp_path))
     study = optuna.create_study(study_name="s", storage=storage)
     done = study.ask()
     done.suggest_float("optimizer.lr", 0.1, 1.0)

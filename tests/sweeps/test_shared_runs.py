@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from cifake.__main__ import app
+from cifake.places import LocalPlace
 from sweeps.plan import Plan
 from sweeps.run_grid import plan_grid
 from sweeps.spec import Spec
@@ -80,14 +81,14 @@ def opened(parse_text: Parse, source: tuple[str, list[str]], epochs: int) -> Swe
 
 
 def planned(sweep: Sweep, store: Path) -> Plan:
-    return plan_grid(sweep, Store.open(store, create=True), workers=1)
+    return plan_grid(sweep, Store.open(str(store), create=True), workers=1)
 
 
 def swept(sweep: Sweep, store: Path) -> int:
     """Train what a store lacks of a sweep, as its trials do; the epochs trained."""
     reports: list[Report] = []
     for stack in planned(sweep, store).stacks:
-        task = sweep.task(stack, Store(store), None, width=len(stack.seeds))
+        task = sweep.task(stack, Store(LocalPlace(store)), None, width=len(stack.seeds))
         run_stack(task, reports.append)
     return sum(report.epochs_trained for report in reports)
 

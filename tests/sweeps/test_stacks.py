@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from cifake import runs, speed
+from cifake import places, speed
 from cifake.config import Config
 from cifake.files import write_aside
+from cifake.places import LocalPlace, open_place
 from cifake.runs import RunFolder, RunState
 from sweeps.store import Store
 from sweeps.trial import Task
@@ -48,7 +49,7 @@ def tiny(make_task: MakeTask) -> MakeTask:
 
 
 def state_of(task: Task, seed: int) -> RunState:
-    state = Store(Path(task.store)).run_state(run_of(task, seed))
+    state = Store(open_place(task.store)).run_state(run_of(task, seed))
     assert state is not None
     return state
 
@@ -183,10 +184,10 @@ def test_a_stack_goes_on_without_a_seed_that_is_not_asked_for_any_more(
 
 def poisoned(task: Task, seed: int) -> None:
     """Make a run's weights NaN after its first epoch, as a bad update would."""
-    folder = Store(Path(task.store)).run(run_of(task, seed))
+    folder = Store(open_place(task.store)).run(run_of(task, seed))
     weights = folder.read_weights(1)
     list(weights.values())[-1].fill_(float("nan"))
-    save_file(weights, folder.path / "weights-0001.safetensors")
+    folder.commit(folder.head().row, {"weights-0001.safetensors": save(weights)})
 
 
 def test_a_run_that_diverges_says_where_and_costs_the_others_nothing(
@@ -271,7 +272,7 @@ def killed_at(instant: int | None) -> Iterator[list[str]]:
 
     drop_old_optimizers = RunFolder.drop_old_optimizers
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "write_aside", write)
+        patch.setattr(places, "write_aside", write)
         patch.setattr(RunFolder, "drop_old_optimizers", drop)
         yield done
 
@@ -282,14 +283,14 @@ def dies(task: Task, instant: int) -> None:
 
 
 def instants(writes: list[str]) -> list[int]:
-    """Those before and after each row that makes an epoch count, and each removal.
+    """Those before and after each head that makes an epoch count, and each removal.
 
-    What is written between them does not count without that row.
+    What is written between them does not count without it.
     """
     return [
         instant
         for instant, name in enumerate(writes)
-        if {"runs.parquet", "drop"} & set(writes[max(0, instant - 1) : instant + 1])
+        if {"run.json", "drop"} & set(writes[max(0, instant - 1) : instant + 1])
     ]
 
 
@@ -304,7 +305,7 @@ def states(task: Task) -> dict[str, bytes]:
 
 def unfinished_epochs(task: Task) -> int:
     """Epochs to be trained, over all runs, with those ahead of their stack repeating one."""
-    states = Store(Path(task.store)).run_states()
+    states = Store(open_place(task.store)).run_states()
     done = {seed: states[run_of(task, seed)] for seed in task.seeds if run_of(task, seed) in states}
     return sum(task.epochs - (done[s].epochs_done if s in done else 0) for s in task.seeds)
 
@@ -323,7 +324,7 @@ def test_a_stack_killed_around_any_commit_ends_with_the_rows_of_one_that_was_not
         store = tmp_path / f"killed-{instant}"
         again = replace(task, store=str(store))
         dies(again, instant)
-        done = [state.epochs_done for state in Store(store).run_states().values()]
+        done = [state.epochs_done for state in Store(LocalPlace(store)).run_states().values()]
         apart += len(set(done)) > 1
         left = unfinished_epochs(again)
         repeated = trained(ran(again)) - left

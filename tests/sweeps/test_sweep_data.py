@@ -14,6 +14,7 @@ from rich.console import Console
 
 from cifake.data.locate import open_dataset
 from cifake.errors import InputError
+from cifake.places import open_place
 from sweeps.spec import Spec
 from sweeps.store import Store
 from sweeps.sweep import Sweep, open_sweep
@@ -63,7 +64,7 @@ def test_trial_evaluates_folder_sets_and_variants_under_their_names(
         packs={name: str(pack.folder) for name, pack in packs.items()},
     )
     run_stack(task, [].append)
-    store = Store(Path(task.store))
+    store = Store(open_place(task.store))
     (run_id,) = store.run_ids()
     rows = {
         (row["dataset"], row["split"]): row for row in store.read(run_id, "evaluations").to_pylist()

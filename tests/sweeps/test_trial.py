@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from sklearn import metrics
 
 from cifake import tables
@@ -21,6 +21,7 @@ from cifake.data.pack import Pack
 from cifake.data.subsets import split_rows
 from cifake.errors import InputError
 from cifake.evaluation import at_temperature, best_temperature
+from cifake.places import LocalPlace, open_place
 from sweeps.store import Store
 from sweeps.trial import Report, Task
 from tests.sweeps.trials import ran, run_of, trained
@@ -56,14 +57,14 @@ def test_every_run_has_every_table_with_its_rows(
     undisturbed: tuple[Task, list[Report]], run_rows: RunRows
 ) -> None:
     task, _ = undisturbed
-    store = Store(Path(task.store))
+    store = Store(open_place(task.store))
     assert store.run_ids() == sorted(run_of(task, seed) for seed in task.seeds)
     for seed in task.seeds:
         identity = run_of(task, seed)
         for name in tables.RUN_TABLES:
-            path = store.root / "runs" / identity / f"{name}.parquet"
-            assert tables.decode(name, path.read_bytes()).schema.equals(tables.TABLES[name].schema)
-        rows = run_rows(store.root, identity)
+            content = store.run(identity).place.read(f"{name}.parquet")
+            assert tables.decode(name, content).schema.equals(tables.TABLES[name].schema)
+        rows = run_rows(Path(task.store), identity)
         assert [(b["epoch"], b["batch"], b["images_seen"]) for b in rows["batches"]] == [
             (1, 7, 200)
         ]
@@ -120,7 +121,7 @@ def test_every_architecture_gives_rows_of_the_same_tables_and_weights_that_give_
 def test_the_row_of_a_run_says_what_it_is(undisturbed: tuple[Task, list[Report]]) -> None:
     task, _ = undisturbed
     for seed in task.seeds:
-        state = Store(Path(task.store)).run_state(run_of(task, seed))
+        state = Store(open_place(task.store)).run_state(run_of(task, seed))
         assert state is not None
         assert (state.status, state.epochs_done, state.seed) == ("complete", 4, seed)
         assert state.row["error"] is None
@@ -361,11 +362,11 @@ def test_evaluating_a_diverged_run_again_keeps_its_error(
 ) -> None:
     task = make_task(tmp_path, seeds=(0,), milestones=(2,))
     ran(task)
-    store = Store(tmp_path)
+    store = Store(LocalPlace(tmp_path))
     state = store.run_state(run_of(task, 0))
     assert state is not None
     row = {**state.row, "status": "diverged", "error": "loss became nan in epoch 3, batch 4"}
-    store.write(state.run_id, "runs", tables.TABLES["runs"].from_rows([row]))
+    store.run(state.run_id).commit(row, {})
     ran(make_task(tmp_path, seeds=(0,), milestones=(1, 2)))
     again = store.run_state(state.run_id)
     assert again is not None
@@ -378,10 +379,10 @@ def test_evaluating_a_diverged_run_again_keeps_its_error(
 
 def poisoned(task: Task, seed: int, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
     """Change a run's weights after its first epoch, as a damaged disk or a bad update would."""
-    folder = Store(Path(task.store)).run(run_of(task, seed))
+    folder = Store(open_place(task.store)).run(run_of(task, seed))
     weights = folder.read_weights(1)
     change(weights)
-    save_file(weights, folder.path / "weights-0001.safetensors")
+    folder.commit(folder.head().row, {"weights-0001.safetensors": save(weights)})
 
 
 def everywhere(weights: dict[str, torch.Tensor]) -> None:
@@ -397,7 +398,7 @@ def test_a_kept_epoch_that_predicts_nan_ends_its_run_alone(
     poisoned(task, 0, everywhere)
     longer = make_task(tmp_path, milestones=(1, 3))
     assert trained(ran(longer)) == 1
-    lost, sound = (Store(tmp_path).run_state(run_of(task, seed)) for seed in (0, 1))
+    lost, sound = (Store(LocalPlace(tmp_path)).run_state(run_of(task, seed)) for seed in (0, 1))
     assert lost is not None
     assert sound is not None
     assert (lost.status, lost.epochs_done) == ("diverged", 2)
@@ -435,7 +436,7 @@ def test_an_epoch_that_trains_well_but_predicts_nan_on_a_test_image_is_a_diverge
     reports = ran(replace(task, epochs=3, milestones=(2, 3)))
     assert [report.diverged for report in reports] == [(), (0,), ()]
     assert [report.width for report in reports] == [2, 1, 1]
-    lost, sound = (Store(tmp_path).run_state(run_of(task, seed)) for seed in (0, 1))
+    lost, sound = (Store(LocalPlace(tmp_path)).run_state(run_of(task, seed)) for seed in (0, 1))
     assert lost is not None
     assert sound is not None
     assert (lost.status, lost.epochs_done) == ("diverged", 1)
@@ -453,7 +454,7 @@ def test_a_gpu_that_is_not_there_is_a_recorded_fallback(
 ) -> None:
     task = make_task(tmp_path, seeds=(0,), milestones=(1,))
     ran(replace(task, gpus=0.25))
-    state = Store(tmp_path).run_state(run_of(task, 0))
+    state = Store(LocalPlace(tmp_path)).run_state(run_of(task, 0))
     assert state is not None
     (fallback,) = state.row["fallbacks"]
     assert "CPU" in fallback
@@ -461,29 +462,38 @@ def test_a_gpu_that_is_not_there_is_a_recorded_fallback(
     assert state.row["device"].startswith("cpu")
 
 
-def test_an_error_is_written_into_the_rows_of_the_runs_it_stopped(
-    make_task: MakeTask, tmp_path: Path, run_rows: RunRows
+@pytest.mark.parametrize(
+    "name", ["weights-0002.safetensors", "optimizer-0002.safetensors", "predictions.parquet"]
+)
+@pytest.mark.parametrize("size", [None, 0, 1000])
+def test_what_is_damaged_is_trained_again_and_the_row_says_so(
+    make_task: MakeTask,
+    undisturbed: tuple[Task, list[Report]],
+    tmp_path: Path,
+    run_rows: RunRows,
+    assert_near: Near,
+    name: str,
+    size: int | None,
 ) -> None:
-    ran(make_task(tmp_path, milestones=(1,)))
-    longer = make_task(tmp_path, milestones=(1, 2))
-    kept = {seed: run_rows(tmp_path, run_of(longer, seed))["evaluations"] for seed in (0, 1)}
-    lost = tmp_path / "runs" / run_of(longer, 1) / "weights-0001.safetensors"
-    whole = lost.read_bytes()
-    lost.write_bytes(whole[:1000])
-    with pytest.raises(RuntimeError, match="cannot be read"):
-        ran(longer)
-    for seed in (0, 1):
-        state = Store(tmp_path).run_state(run_of(longer, seed))
+    """The file of one of two runs is missing, empty or cut; the other goes on as if it were not."""
+    whole, _ = undisturbed
+    ran(make_task(tmp_path, milestones=(2,)))
+    longer = make_task(tmp_path, milestones=(2, 4))
+    lost = tmp_path / "runs" / run_of(longer, 1) / name
+    content = lost.read_bytes()
+    lost.unlink()
+    if size is not None:
+        lost.write_bytes(content[:size])
+    assert trained(ran(longer)) == 2 + 4
+    states = [Store(LocalPlace(tmp_path)).run_state(run_of(longer, seed)) for seed in (0, 1)]
+    for state in states:
         assert state is not None
-        assert (state.status, state.epochs_done) == ("failed", 1)
-        assert "Traceback" in state.row["error"]
-        assert str(lost) in state.row["error"]
-        assert run_rows(tmp_path, run_of(longer, seed))["evaluations"] == kept[seed]
-    lost.write_bytes(whole)
-    assert trained(ran(longer)) == 2
-    mended = Store(tmp_path).run_state(run_of(longer, 1))
-    assert mended is not None
-    assert (mended.status, mended.row["error"]) == ("complete", None)
+        assert (state.status, state.row["error"]) == ("complete", None)
+        found = run_rows(tmp_path, state.run_id)
+        assert_near(found, run_rows(Path(whole.store), state.run_id))
+    said = f"{name} is {'missing' if size is None else 'damaged'}: trained again from epoch 0"
+    assert [state.row["fallbacks"] for state in states if state] == [[], [said]]
+    assert trained(ran(longer)) == 0
 
 
 def test_a_pack_that_cannot_be_opened_is_written_into_the_rows(
@@ -498,7 +508,7 @@ def test_a_pack_that_cannot_be_opened_is_written_into_the_rows(
     with pytest.raises(InputError, match="not a whole pack"):
         ran(task)
     for seed in task.seeds:
-        state = Store(tmp_path / "store").run_state(run_of(task, seed))
+        state = Store(LocalPlace(tmp_path / "store")).run_state(run_of(task, seed))
         assert state is not None, "a failed run stays a row with its error"
         assert state.status == "failed"
         assert "not a whole pack" in state.row["error"]

@@ -19,8 +19,10 @@ from cifake.data.pack import Pack
 from cifake.data.subsets import split_rows
 from cifake.errors import run_command
 from cifake.evaluation import predict
+from cifake.places import LocalPlace
 from cifake.record import Record
 from cifake.runs import RunFolder
+from cifake.store import open_root, run_folder
 from cifake.training import Epoch, TrainingData, train
 
 EACH = {"train": 100, "test": 20}
@@ -55,12 +57,18 @@ class Trained(NamedTuple):
     run: RunFolder
     probabilities: dict[int, npt.NDArray[np.float32]]
 
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        assert isinstance(self.run.place, LocalPlace)
+        return self.run.place.path
+
 
 @dataclass(frozen=True)
 class Runs:
     """A store of two runs."""
 
-    store: Path
+    store: str
     srm: Trained
     base: Trained
 
@@ -68,12 +76,12 @@ class Runs:
 @pytest.fixture(scope="session")
 def runs(few: Pack, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """The base network with style recalibration after both poolings, and without."""
-    store = tmp_path_factory.mktemp("asking") / "store"
+    store = str(tmp_path_factory.mktemp("asking") / "store")
     srm = _train(few, store, epochs=2, attention="srm", placement="both")
     return Runs(store, srm, _train(few, store, epochs=3))
 
 
-def _train(pack: Pack, store: Path, epochs: int, **settings: object) -> Trained:
+def _train(pack: Pack, store: str, epochs: int, **settings: object) -> Trained:
     flat = {
         "batch_size": 16,
         "optimizer.lr": 0.02,
@@ -82,14 +90,14 @@ def _train(pack: Pack, store: Path, epochs: int, **settings: object) -> Trained:
         **settings,
     }
     config = Config.model_validate(nest(flat))
-    folder = RunFolder(store / "runs" / run_id(config.config_id, 0))
+    folder = run_folder(open_root(store, create=True), run_id(config.config_id, 0))
     record = Record(folder, config, 0)
     said: dict[int, npt.NDArray[np.float32]] = {}
 
     def keep(epoch: Epoch) -> None:
         (member,) = epoch.members
         said[epoch.epoch] = predict(member.model, pack.pixels, pack.rows("test"))
-        record.write_state(member.state)
+        record.keep_state(member.state)
         record.commit(status="complete", epochs_done=epoch.epoch)
 
     rows = split_rows(pack, config.data).train

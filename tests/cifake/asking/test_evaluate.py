@@ -32,7 +32,7 @@ def asked(command: Command, runs: Runs, few_folder: Path) -> Callable[..., dict[
     """`cifake evaluate` of the run with attention, as JSON."""
 
     def run(*arguments: str | Path, data: Path = few_folder) -> dict[str, Any]:
-        first = ("evaluate", runs.srm.run.path, "--data", data, "--json")
+        first = ("evaluate", runs.srm.path, "--data", data, "--json")
         said = command(*first, *arguments)
         assert (said.code, said.err) == (0, "")
         found: dict[str, Any] = json.loads(said.out)
@@ -134,7 +134,7 @@ def test_predictions_are_written_with_their_images(
 def test_disagreements_are_counted_and_tested_exactly(
     asked: Callable[..., dict[str, Any]], runs: Runs, few: Pack
 ) -> None:
-    found = asked("--against", runs.base.run.path)["evaluations"][0]["against"]
+    found = asked("--against", runs.base.path)["evaluations"][0]["against"]
     y = few.labels[few.rows("test")]
     first = (runs.srm.probabilities[2] >= 0.5) == y
     second = (runs.base.probabilities[3] >= 0.5) == y
@@ -147,7 +147,7 @@ def test_disagreements_are_counted_and_tested_exactly(
 def test_network_does_not_disagree_with_itself(
     asked: Callable[..., dict[str, Any]], runs: Runs
 ) -> None:
-    found = asked("--against", runs.srm.run.path)["evaluations"][0]["against"]
+    found = asked("--against", runs.srm.path)["evaluations"][0]["against"]
     assert (found["only_first"], found["only_second"], found["p"]) == (0, 0, 1)
 
 
@@ -174,8 +174,8 @@ def test_data_may_be_a_path_a_name_with_a_path_or_a_name(
 ) -> None:
     monkeypatch.setenv("CIFAKE_DATA", str(few_folder.parent))
     forms = (few_folder, few_folder.parent, f"cifake={few_folder}", "cifake")
-    said = [command("evaluate", runs.srm.run.path, "--json", "--data", form) for form in forms]
-    said.append(command("evaluate", runs.srm.run.path, "--json"))
+    said = [command("evaluate", runs.srm.path, "--json", "--data", form) for form in forms]
+    said.append(command("evaluate", runs.srm.path, "--json"))
     assert {ended.code for ended in said} == {0}
     assert len({ended.out for ended in said}) == 1
 
@@ -195,10 +195,10 @@ def test_undefined_scores_of_one_class_are_null_and_drawn_as_a_dash(
     command: Command, runs: Runs, real_data: Path
 ) -> None:
     source = f"cifar100={real_data / 'cifar100-test.parquet'}"
-    said = command("evaluate", runs.srm.run.path, "--data", source)
+    said = command("evaluate", runs.srm.path, "--data", source)
     (line,) = [line for line in said.out.splitlines() if "precision of REAL" in line]
     assert "–" in line
-    facts = json.loads(command("evaluate", runs.srm.run.path, "--data", source, "--json").out)
+    facts = json.loads(command("evaluate", runs.srm.path, "--data", source, "--json").out)
     (row,) = facts["evaluations"]
     assert (row["n"], row["precision"], row["auroc"]) == (10_000, None, None)
     assert row["recall"] == row["accuracy"]
@@ -215,7 +215,7 @@ def test_files_that_cannot_be_read_are_left_out_and_counted(
             broken = label == "FAKE" and number < 3
             name = f"{number:03}.jpg"
             (tmp_path / "set" / label / name).write_bytes(content[:99] if broken else content)
-    where = ("evaluate", runs.srm.run.path, "--data", f"folders={tmp_path / 'set'}")
+    where = ("evaluate", runs.srm.path, "--data", f"folders={tmp_path / 'set'}")
     (row,) = json.loads(command(*where, "--json").out)["evaluations"]
     assert (row["n"], row["n_unreadable"]) == (77, 3)
     (line,) = [line for line in command(*where).out.splitlines() if "unreadable" in line]
@@ -243,7 +243,7 @@ def test_validation_of_another_set_is_refused(
     command: Command, runs: Runs, few_folder: Path
 ) -> None:
     arguments = ("--data", few_folder, "--on", "demo", "--split", "validation")
-    said = command("evaluate", runs.srm.run.path, *arguments)
+    said = command("evaluate", runs.srm.path, *arguments)
     assert said.code == 2
     assert "demo has no such images of its own; it has train and test" in said.err
 
@@ -251,7 +251,7 @@ def test_validation_of_another_set_is_refused(
 def test_validation_images_of_other_data_than_the_run_s_are_refused(
     command: Command, runs: Runs, cifake_folder: Path
 ) -> None:
-    said = command("evaluate", runs.srm.run.path, "--data", cifake_folder, "--split", "validation")
+    said = command("evaluate", runs.srm.path, "--data", cifake_folder, "--split", "validation")
     assert said.code == 2
     assert "is not the one of the training" in said.err
 

@@ -30,13 +30,13 @@ Command = Callable[..., Said]
 @pytest.fixture
 def base(runs: Runs) -> Network:
     """The trained network without attention."""
-    return explain.as_network(load(str(runs.base.run.path), runs.store).model)
+    return explain.as_network(load(str(runs.base.path), runs.store).model)
 
 
 @pytest.fixture
 def srm(runs: Runs) -> Network:
     """The trained network with style recalibration after both poolings."""
-    return explain.as_network(load(str(runs.srm.run.path), runs.store).model)
+    return explain.as_network(load(str(runs.srm.path), runs.store).model)
 
 
 # Grad-CAM
@@ -209,7 +209,7 @@ def test_page_is_written_and_its_content_said(
 ) -> None:
     out = tmp_path / "sheet.png"
     arguments = ("--data", few_folder, "--out", out, "--per-group", "2", "--json")
-    ended = command("explain", runs.srm.run.path, *arguments)
+    ended = command("explain", runs.srm.path, *arguments)
     assert (ended.code, ended.err) == (0, "")
     with Image.open(out) as page:
         assert page.format == "PNG"
@@ -232,7 +232,7 @@ def test_page_of_one_class_and_no_attention_is_drawn(
 ) -> None:
     out = tmp_path / "sheet.png"
     source = f"cifar100={real_data / 'cifar100-test.parquet'}"
-    ended = command("explain", runs.base.run.path, "--data", source, "--out", out)
+    ended = command("explain", runs.base.path, "--data", source, "--out", out)
     assert (ended.code, ended.out.strip(), ended.err) == (0, str(out), "")
     assert out.is_file()
 
@@ -256,7 +256,7 @@ def test_page_that_cannot_be_drawn_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    ended = command("explain", runs.base.run.path, "--data", few_folder, *arguments)
+    ended = command("explain", runs.base.path, "--data", few_folder, *arguments)
     assert ended.code == 2
     assert said in ended.err
     assert not [*tmp_path.iterdir()]

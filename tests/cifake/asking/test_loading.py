@@ -18,6 +18,7 @@ from cifake.errors import InputError
 from cifake.evaluation import predict
 from cifake.loading import load
 from cifake.models.build import build
+from cifake.store import open_root
 
 from .conftest import Runs
 
@@ -29,8 +30,8 @@ from .conftest import Runs
     [
         lambda runs: runs.srm.run.run_id,
         lambda runs: runs.srm.run.run_id[:6],
-        lambda runs: str(runs.srm.run.path),
-        lambda runs: str(runs.srm.run.path / "weights-0002.safetensors"),
+        lambda runs: str(runs.srm.path),
+        lambda runs: str(runs.srm.path / "weights-0002.safetensors"),
     ],
     ids=["id", "prefix", "folder", "weights"],
 )
@@ -53,16 +54,16 @@ def test_epoch_chooses_the_weights(runs: Runs, few: Pack) -> None:
 
 def test_epoch_that_was_never_committed_is_not_the_default(runs: Runs, tmp_path: Path) -> None:
     folder = tmp_path / runs.srm.run.run_id
-    shutil.copytree(runs.srm.run.path, folder)
+    shutil.copytree(runs.srm.path, folder)
     shutil.copy(folder / "weights-0001.safetensors", folder / "weights-0003.safetensors")
-    assert load(str(folder), tmp_path).epoch == 2
+    assert load(str(folder), str(tmp_path)).epoch == 2
 
 
 def test_prefix_of_several_runs_names_them(tmp_path: Path) -> None:
     for name in ("abcd000000000000", "abcd111111111111"):
-        (tmp_path / "runs" / name).mkdir(parents=True)
+        open_root(str(tmp_path), create=True).at("runs").at(name).write("x", b"")
     with pytest.raises(InputError, match="abcd000000000000, abcd111111111111"):
-        load("abcd", tmp_path)
+        load("abcd", str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -81,12 +82,12 @@ def test_what_is_nowhere_is_refused(target: str, said: str, runs: Runs) -> None:
 
 def test_store_without_runs_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--store"):
-        load("0123", tmp_path)
+        load("0123", str(tmp_path))
 
 
 def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no run"):
-        load(str(tmp_path), tmp_path)
+        load(str(tmp_path), str(tmp_path))
 
 
 def test_epoch_without_weights_lists_those_there_are(runs: Runs) -> None:

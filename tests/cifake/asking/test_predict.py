@@ -26,7 +26,7 @@ def ask(command: Callable[..., Said], runs: Runs) -> Ask:
     """`cifake predict` of the run with attention, as JSON; all images must be readable."""
 
     def run(*arguments: str | Path) -> list[dict[str, Any]]:
-        said = command("predict", runs.srm.run.path, *arguments, "--json")
+        said = command("predict", runs.srm.path, *arguments, "--json")
         assert (said.code, said.err) == (0, "")
         found: list[dict[str, Any]] = json.loads(said.out)
         return found
@@ -158,7 +158,7 @@ def test_unreadable_images_are_named_and_the_others_predicted(
 ) -> None:
     (tmp_path / "good").mkdir()
     photograph.save(tmp_path / "good" / "photo.png")
-    arguments = ("predict", runs.srm.run.path, tmp_path / "good", *unreadable)
+    arguments = ("predict", runs.srm.path, tmp_path / "good", *unreadable)
     for ended in (command(*arguments), command(*arguments, "--json")):
         assert ended.code == 1
         lines = ended.err.splitlines()
@@ -175,7 +175,7 @@ def test_nothing_readable_is_an_error_that_names_all(
     command: Callable[..., Said], runs: Runs, unreadable: dict[Path, str], tmp_path: Path
 ) -> None:
     (tmp_path / "none").mkdir()
-    ended = command("predict", runs.srm.run.path, *unreadable, tmp_path / "none")
+    ended = command("predict", runs.srm.path, *unreadable, tmp_path / "none")
     assert (ended.code, ended.out) == (2, "")
     assert all(f"{path}: " in ended.err for path in unreadable)
     assert "holds no images" in ended.err
@@ -195,7 +195,7 @@ def test_folder_stands_for_the_images_below_it(
 def test_unknown_filter_is_refused(
     command: Callable[..., Said], runs: Runs, few_folder: Path
 ) -> None:
-    ended = command("predict", runs.srm.run.path, few_folder, "--filter", "lancos")
+    ended = command("predict", runs.srm.path, few_folder, "--filter", "lancos")
     assert ended.code == 2
     assert "did you mean lanczos" in ended.err
 
@@ -209,7 +209,7 @@ def test_table_lists_file_probability_and_label(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     photograph.save("photo[1].png")
-    ended = command("predict", runs.srm.run.path, "photo[1].png")
+    ended = command("predict", runs.srm.path, "photo[1].png")
     assert (ended.code, ended.err) == (0, "")
     (line,) = [line for line in ended.out.splitlines() if "photo[1].png" in line]
     assert "REAL" in line or "FAKE" in line

@@ -1,0 +1,181 @@
+"""What a store needs now and then: every file checked, and what nobody asks for removed."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from cifake import tables
+from cifake.errors import InputError
+from cifake.places import Place
+from cifake.record import Record
+from cifake.runs import HEAD, ROW, DamagedError, RunFolder, config_of, state_of
+from sweeps.progress import duration
+from sweeps.store import Store
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What cannot be read of one run or sweep, and what it costs to have it again."""
+
+    where: str
+    """The run or sweep."""
+
+    problems: tuple[str, ...]
+    """File and problem of each."""
+
+    epochs: int = 0
+    """Epochs to be trained again."""
+
+    seconds: float = 0.0
+    """Seconds that these took."""
+
+
+@dataclass(frozen=True)
+class Unasked:
+    """A run that no sweep of the store asks for."""
+
+    run_id: str
+    model: str
+    seed: int
+    epochs_done: int
+    size: int
+    """Bytes."""
+
+
+def verify(store: Store, *, repair: bool, advance: Callable[[str], None]) -> Iterator[Damage]:
+    """Check every file of every run, and every table of every sweep.
+
+    Args:
+        store: what is checked.
+        repair: whether damaged runs are set back to where they can be read, so that the sweeps that
+            ask for them train the rest again, and damaged tables of sweeps are removed.
+        advance: called with each run before it is checked.
+    """
+    for run_id in store.run_ids():
+        advance(run_id)
+        yield from _verify_run(store.run(run_id), repair=repair)
+    sweeps = store.root.at("sweeps")
+    for name in sweeps.folders():
+        yield from _verify_sweep(name, sweeps.at(name), repair=repair)
+
+
+def _verify_run(folder: RunFolder, *, repair: bool) -> Iterator[Damage]:
+    try:
+        head = folder.head()
+    except InputError as error:
+        if repair:
+            folder.place.remove(HEAD)
+        yield Damage(folder.run_id, (f"{HEAD} {error.mistakes[0].problem}",))
+        return
+    found = list(folder.damage())
+    if head is None or not found:
+        return
+    row = head.row
+    record = Record(folder, config_of(row), row["seed"])
+    epochs = row["epochs_done"] - record.epochs_done
+    if repair:
+        folder.forget([error.file for error in found if _is_dispensable(error, row)])
+        if epochs:
+            record.commit()
+        else:
+            folder.commit(row, {})
+    seconds = row["train_seconds"] / max(1, row["epochs_done"]) * epochs
+    problems = tuple(f"{error.file} {error.problem}" for error in found)
+    yield Damage(folder.run_id, problems, epochs, seconds)
+
+
+def _is_dispensable(error: DamagedError, row: Mapping[str, Any]) -> bool:
+    """Whether the run goes on without it, or the head says the same."""
+    kind, epoch = state_of(error.file)
+    return error.file == ROW or (kind == "weights" and epoch < row["epochs_done"])
+
+
+def _verify_sweep(name: str, place: Place, *, repair: bool) -> Iterator[Damage]:
+    problems = []
+    for file in place.files():
+        table = file.removesuffix(".parquet")
+        if table == file or table not in tables.TABLES:
+            continue
+        try:
+            tables.decode(table, place.read(file))
+        except ValueError as error:
+            problems.append(f"{file} {error}")
+            if repair:
+                place.remove(file)
+    if problems:
+        yield Damage(f"sweep {name}", tuple(problems))
+
+
+def unasked(store: Store, older_than: datetime.timedelta) -> list[Unasked]:
+    """The runs that no sweep asks for and that were last written some time ago.
+
+    Raises:
+        InputError: the cells of a sweep or the head of a run cannot be read: nothing is known then.
+    """
+    wanted: set[str] = set()
+    for name in store.root.at("sweeps").folders():
+        cells = store.read_sweep(name, "cells")
+        wanted |= set() if cells is None else set(cells["run_id"].to_pylist())
+    before = datetime.datetime.now(datetime.UTC) - older_than
+    return [
+        Unasked(
+            run_id=state.run_id,
+            model=str(state.row["model"]),
+            seed=state.seed,
+            epochs_done=state.epochs_done,
+            size=sum(store.run(state.run_id).place.sizes().values()),
+        )
+        for state in store.run_states(set(store.run_ids()) - wanted).values()
+        if state.row["updated_at"] < before
+    ]
+
+
+def remove(store: Store, run_id: str) -> None:
+    """Remove a run, its head first: without it nothing of the run counts."""
+    place = store.run(run_id).place
+    place.remove(HEAD)
+    place.clear()
+
+
+def print_damage(found: Sequence[Damage], runs: int, console: Console, *, repaired: bool) -> None:
+    """What is damaged, what it costs, and what to do."""
+    for damage in found:
+        cost = f": {_epochs(damage.epochs)}, about {duration(damage.seconds)}" * (damage.epochs > 0)
+        console.print(f"{damage.where}{cost}", highlight=False, markup=False, soft_wrap=True)
+        for problem in damage.problems:
+            console.print(f"  {problem}", highlight=False, markup=False, soft_wrap=True)
+    text = f"{runs:,} run{'' if runs == 1 else 's'} checked: "
+    if not found:
+        console.print(f"{text}nothing is damaged", highlight=False)
+        return
+    lost = sum(damage.epochs for damage in found)
+    seconds = sum(damage.seconds for damage in found)
+    text += f"{len(found)} damaged, {_epochs(lost)} to train again, about {duration(seconds)}"
+    then = "`sweeps run` trains them" if repaired else "`sweeps verify --repair` sets them back"
+    console.print(f"{text}; {then}", highlight=False, soft_wrap=True)
+
+
+def print_unasked(found: Sequence[Unasked], console: Console, *, removed: bool) -> None:
+    """The runs that no sweep asks for, and what to do."""
+    if not found:
+        console.print("every run of the store is asked for by a sweep, or new")
+        return
+    table = Table("run", "model", "seed", "epochs", "MB")
+    for run in found:
+        size = f"{run.size / 1e6:,.1f}"
+        table.add_row(run.run_id, run.model, str(run.seed), str(run.epochs_done), size)
+    console.print(table)
+    size = f"{len(found)} run{'' if len(found) == 1 else 's'}, "
+    size += f"{sum(run.size for run in found) / 1e6:,.1f} MB"
+    done = "removed" if removed else "; `sweeps gc --remove` removes them"
+    console.print(f"{size} {done}" if removed else f"{size}{done}", highlight=False)
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'' if count == 1 else 's'}"

@@ -1,0 +1,175 @@
+"""A place gives back what it was given, whether it is a folder or a prefix of an object store."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import string
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cifake.errors import InputError
+from cifake.places import LocalPlace, ObjectPlace, Place, open_place
+from tests.object_store import ObjectStore
+
+
+@pytest.fixture(params=["folder", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "folder":
+        return open_place(str(tmp_path / "store"))
+    return open_place(request.getfixturevalue("bucket"))
+
+
+def test_a_file_comes_back_as_it_was_written_last(place: Place) -> None:
+    for content in (b"first", b"", b"\0\xff" * 2_000_000, b"last"):
+        place.write("a file.bin", content)
+        assert place.read("a file.bin") == content
+    assert place.files() == ["a file.bin"]
+
+
+NAMES = st.text(string.ascii_letters + string.digits + "-_.é ", min_size=1, max_size=20)
+
+
+@settings(
+    deadline=None,
+    max_examples=20,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(name=NAMES.filter(lambda name: name.strip(". ") == name), content=st.binary(max_size=50))
+def test_any_usual_name_is_written_read_listed_and_removed(
+    place: Place, name: str, content: bytes
+) -> None:
+    below = place.at(name)
+    assert below.name == name
+    below.write(name, content)
+    assert below.read(name) == content
+    assert (below.files(), name in place.folders()) == ([name], True)
+    below.remove(name)
+    assert below.files() == []
+
+
+def test_what_is_not_there_is_not_found_and_removed_in_silence(place: Place) -> None:
+    with pytest.raises(FileNotFoundError):
+        place.read("nothing")
+    with pytest.raises(FileNotFoundError):
+        place.at("no").at("folder").read("nothing")
+    place.remove("nothing")
+    assert (place.files(), place.folders()) == ([], [])
+    assert (place.at("no").files(), place.at("no").folders()) == ([], [])
+
+
+def test_folders_and_files_are_listed_apart_and_in_order(place: Place) -> None:
+    for name in ("r10", "r2", "r1"):
+        place.at("runs").at(name).write("run.json", b"{}")
+    place.at("runs").write("z", b"")
+    place.at("runs").write("a", b"")
+    assert place.folders() == ["runs"]
+    assert place.at("runs").folders() == ["r1", "r10", "r2"]
+    assert place.at("runs").files() == ["a", "z"]
+    assert place.at("run").files() == []
+
+
+def test_more_files_than_a_page_of_a_listing_are_all_listed(place: Place) -> None:
+    names = [f"{number:04}" for number in range(1_100)]
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda name: place.write(name, b"x"), names))
+    assert place.files() == names
+
+
+def test_a_name_is_created_once(place: Place) -> None:
+    assert place.create("lock", b"mine")
+    assert not place.create("lock", b"theirs")
+    assert place.read("lock") == b"mine"
+    place.remove("lock")
+    assert place.create("lock", b"theirs")
+
+
+def test_of_many_who_create_one_name_one_does(place: Place) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        won = list(pool.map(lambda who: place.create("lock", str(who).encode()), range(32)))
+    assert won.count(True) == 1
+    assert place.read("lock") == str(won.index(True)).encode()
+
+
+def test_the_files_of_a_folder_hide_what_is_being_written(tmp_path: Path) -> None:
+    place = LocalPlace(tmp_path)
+    place.write("whole", b"x")
+    (tmp_path / ".whole-x7y").write_bytes(b"half")
+    assert place.files() == ["whole"]
+
+
+def test_a_url_is_taken_apart(object_store: ObjectStore) -> None:
+    del object_store
+    place = open_place("s3://bucket/some/prefix/")
+    assert isinstance(place, ObjectPlace)
+    assert (place.prefix, str(place), place.name) == (
+        "some/prefix",
+        "s3://bucket/some/prefix",
+        "prefix",
+    )
+    assert str(open_place("s3://bucket").at("runs")) == "s3://bucket/runs"
+    assert isinstance(open_place("gs://bucket/x"), ObjectPlace)
+
+
+@pytest.mark.parametrize("where", ["http://host/x", "s3://", "s3:///x", "file:///x", "://x"])
+def test_another_kind_of_url_is_refused_with_those_there_are(where: str) -> None:
+    with pytest.raises(InputError, match="s3://BUCKET/PREFIX") as caught:
+        open_place(where)
+    assert where in str(caught.value)
+
+
+# An object store that fails
+
+
+def test_who_has_no_right_key_is_told(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_place(bucket).write("x", b"")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(PermissionError, match="access denied") as caught:
+        open_place(bucket).read("x")
+    assert caught.value.filename == f"{bucket}/x"
+
+
+def test_a_store_that_does_not_answer_is_waited_for(bucket: str, object_store: ObjectStore) -> None:
+    assert object_store.process is not None
+    place = open_place(bucket)
+    place.write("x", b"before")
+    object_store.process.send_signal(signal.SIGSTOP)
+    resume = threading.Timer(3, object_store.process.send_signal, [signal.SIGCONT])
+    resume.start()
+    begun = time.monotonic()
+    place.write("x", b"after")
+    assert time.monotonic() - begun > 2
+    assert place.read("x") == b"after"
+
+
+def test_a_store_that_is_gone_for_a_while_is_tried_again(tmp_path: Path) -> None:
+    server = ObjectStore(tmp_path)
+    server.start()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in server.variables.items():
+                patch.setenv(name, value)
+            place = open_place("s3://bucket/x")
+            hasty = open_place("s3://bucket/x", patience=1)
+        place.write("x", b"before")
+        server.stop()
+        with pytest.raises(OSError, match="s3://bucket/x/x"):
+            hasty.read("x")
+        again = threading.Timer(2, server.start)
+        again.start()
+        assert place.read("x") == b"before"
+        again.join()
+    finally:
+        server.stop()
+
+
+def test_a_place_in_an_object_store_travels_to_other_processes(bucket: str) -> None:
+    place = open_place(bucket).at("runs")
+    place.write("x", b"1")
+    assert pickle.loads(pickle.dumps(place)).read("x") == b"1"  # noqa: S301 - our own

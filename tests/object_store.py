@@ -1,0 +1,127 @@
+"""A server that speaks as Amazon's S3 does, on this machine, for as long as a test wants it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+BUCKET = "bucket"
+KEY, SECRET = "key", "secret"
+WEED = Path(sys.executable).parent / "weed"
+"""SeaweedFS, as its package on PyPI installs it."""
+
+_READY_WITHIN = 60.0
+_GRPC = 10_000
+"""Each of SeaweedFS's servers listens on a second port so far above its first."""
+
+
+class ObjectStore:
+    """SeaweedFS with one bucket, on ports of its own; only who has the key may use it.
+
+    Args:
+        folder: for its files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ports = {name: _free_port() for name in ("master", "volume", "filer", "s3")}
+        identity = {
+            "name": "tests",
+            "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
+            "actions": ["Admin", "Read", "Write", "List"],
+        }
+        (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.ports['s3']}"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment in which it is found and its key known."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_REGION": "us-east-1",
+        }
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        ports = [f"-{name}.port={port}" for name, port in self.ports.items()]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    WEED,
+                    "server",
+                    f"-dir={self.folder}",
+                    "-ip=127.0.0.1",
+                    "-ip.bind=127.0.0.1",
+                    "-volume.max=50",
+                    "-master.volumeSizeLimitMB=64",
+                    "-s3",
+                    "-s3.port.iceberg=0",
+                    "-s3.port.lance=0",
+                    "-master.telemetry=false",
+                    f"-s3.config={self.folder / 's3.json'}",
+                    *ports,
+                ],
+                stdout=log,
+                stderr=log,
+            )
+        end = time.monotonic() + _READY_WITHIN
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"no object store: {(self.folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """End it; its files stay."""
+        if self.process is not None:
+            self.process.kill()  # asked to end, it would take half a minute
+            self.process.wait()
+            self.process = None
+
+    def _answers(self) -> bool:
+        """Whether it can write, which it can some seconds after it listens."""
+        import obstore
+        from obstore.exceptions import BaseError
+        from obstore.store import S3Store
+
+        bucket = S3Store(
+            BUCKET,
+            endpoint=self.endpoint,
+            access_key_id=KEY,
+            secret_access_key=SECRET,
+            region="us-east-1",
+            client_options={"allow_http": True, "timeout": "2s"},
+            retry_config={"max_retries": 0},
+        )
+        try:
+            obstore.put(bucket, "ready", b"")
+            obstore.delete(bucket, "ready")
+        except BaseError:
+            return False
+        return True
+
+
+def _free_port() -> int:
+    """One whose second is a port too."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            if port + _GRPC < 2**16:
+                return port
+            port -= _GRPC
+            try:
+                second.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
