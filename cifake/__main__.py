@@ -163,17 +163,19 @@ def train(  # noqa: PLR0913 - one parameter for each option
             device=device,
         )
     )
-    job = train_command.prepare(request, usual_root(store), sources or [], Console(stderr=True))
-    try:
-        trained = train_command.carry_out(job, console)
-    except KeyboardInterrupt:
-        console.print("stopped; finished epochs are kept, and the same command goes on from there")
-        raise typer.Exit(INTERRUPTED) from None
-    if as_json:
-        print(train_command.as_json(job, trained))
-    else:
-        train_command.print_outcome(job, console)
-    raise typer.Exit(0 if job.finished() else UNFINISHED)
+    errors = Console(stderr=True)
+    with train_command.prepared(request, usual_root(store), sources or [], errors) as job:
+        try:
+            trained = train_command.carry_out(job, console)
+        except KeyboardInterrupt:
+            text = "stopped; finished epochs are kept, and the same command goes on from there"
+            console.print(text)
+            raise typer.Exit(INTERRUPTED) from None
+        if as_json:
+            print(train_command.as_json(job, trained))
+        else:
+            train_command.print_outcome(job, console)
+        raise typer.Exit(0 if job.finished() else UNFINISHED)
 
 
 @app.command()

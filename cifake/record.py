@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cifake import tables
+from cifake.claims import Claim
 from cifake.config import TRAINER_VERSION, Config, run_id
 from cifake.provenance import device_name, versions
 from cifake.runs import DamagedError, RunFolder, state_files, state_of
@@ -26,8 +27,16 @@ if TYPE_CHECKING:
 class Record:
     """A run as its folder has it, and what has come since; nothing counts before `commit`."""
 
-    def __init__(self, folder: RunFolder, config: Config, seed: int, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: Config,
+        seed: int,
+        device: str = "cpu",
+        claim: Claim | None = None,
+    ) -> None:
         self.folder = folder
+        self.claim = claim
         self.device = device
         self.seed = seed
         state = folder.state()
@@ -168,6 +177,8 @@ class Record:
             self.folder.read_optimizer(epoch)
 
     def _write_row(self, row: dict[str, Any], files: Mapping[str, bytes] | None = None) -> None:
+        if self.claim is not None:
+            self.claim.check()
         self.folder.commit(row, files or {})
         self.row = row
         self.committed = dict(row)

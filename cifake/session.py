@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cifake import tables
+from cifake.claims import LostError
 from cifake.config import Config
 from cifake.data.pack import Pack
 from cifake.data.subsets import split_rows
@@ -336,6 +337,8 @@ def failures_recorded(records: Iterable[Record], epochs: int) -> Iterator[None]:
     """Write an error into the rows of the runs that it stops short of a length, and raise it."""
     try:
         yield
+    except LostError:
+        raise  # the rows are another's to write
     except Exception:
         for record in records:
             if record.trainable and record.epochs_done < epochs:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from cifake.claims import Claim, Owner, Process, claimed
 from cifake.config import run_id
 from cifake.data.locate import parse_sources
 from cifake.data.pack import Pack
 from cifake.data.subsets import split_rows
 from cifake.data.uses import check_uses
 from cifake.data.watch import open_watched
+from cifake.errors import refuse
+from cifake.places import Place
 from cifake.provenance import git_commit
 from cifake.record import Record
 from cifake.session import Aim, Progress, Session, failures_recorded
@@ -28,7 +32,7 @@ SHOWN = ("accuracy", "precision", "recall", "f1", "auroc")
 
 @dataclass(frozen=True)
 class Job:
-    """A request with its data opened and its run folders found."""
+    """A request with its data opened and its runs claimed."""
 
     aim: Aim
     packs: Mapping[str, Pack]
@@ -39,11 +43,13 @@ class Job:
         return all(r.epochs_done >= self.aim.epochs for r in self.records.values())
 
 
-def prepare(request: Request, root: str, data: Sequence[str], console: Console) -> Job:
-    """Open the data and the store.
+@contextlib.contextmanager
+def prepared(request: Request, root: str, data: Sequence[str], console: Console) -> Iterator[Job]:
+    """Open the data and the store, and claim the runs for as long as the block lasts.
 
     Raises:
-        InputError: data that is nowhere, damaged or too small; a folder that is no store.
+        InputError: data that is nowhere, damaged or too small; a folder that is no store; a run
+            that another process trains.
     """
     sources = parse_sources(data, request.data.train)
     packs = {name: open_watched(name, sources, console) for name in request.datasets}
@@ -60,11 +66,25 @@ def prepare(request: Request, root: str, data: Sequence[str], console: Console) 
         device=request.device,
         git_commit=git_commit(),
     )
-    folders = {seed: run_folder(store, run_id(config.config_id, seed)) for seed in request.seeds}
-    records = {
-        seed: Record(folder, config, seed, request.device) for seed, folder in folders.items()
-    }
-    return Job(aim, packs, records)
+    folders = {run_id(config.config_id, seed): seed for seed in request.seeds}
+    with Owner(store, COMMAND) as owner, _claimed(sorted(folders), store, owner) as claims:
+        records = {
+            folders[name]: Record(
+                run_folder(store, name), config, folders[name], request.device, claim
+            )
+            for name, claim in claims.items()
+        }
+        yield Job(aim, packs, {seed: records[seed] for seed in request.seeds})
+
+
+@contextlib.contextmanager
+def _claimed(names: Sequence[str], store: Place, owner: Owner) -> Iterator[dict[str, Claim]]:
+    def busy(process: Process) -> None:
+        refuse(store, f"a run of these is being trained by {process}; wait for it, or end it")
+
+    folders = [run_folder(store, name).place for name in names]
+    with claimed(folders, owner, busy) as claims:
+        yield dict(zip(names, claims, strict=True))
 
 
 def carry_out(job: Job, console: Console) -> int:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Annotated, NoReturn
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from cifake.config import Config
@@ -22,8 +23,9 @@ from sweeps.plan import Plan
 from sweeps.progress import make_console
 from sweeps.run_grid import plan_grid, print_plan, run_grid
 from sweeps.run_search import SearchPlan, plan_search, print_search_plan, run_search
+from sweeps.spec import Spec
 from sweeps.store import Store
-from sweeps.sweep import open_sweep, read_spec, workers_for
+from sweeps.sweep import Sweep, open_sweep, read_spec, workers_for
 from sweeps.upkeep import print_damage, print_unasked
 
 app = typer.Typer(
@@ -139,22 +141,27 @@ def run(
     parsed = read_spec(spec, settings or [])
     sweep = open_sweep(parsed, data or [], console)
     opened = Store.open(usual_root(store), create=True)
+    with opened.claimed(parsed.name):
+        _run(parsed, sweep, opened, console, address)
+
+
+def _run(spec: Spec, sweep: Sweep, store: Store, console: Console, address: str | None) -> NoReturn:
     try:
-        if parsed.search is None:
-            made = plan_grid(sweep, opened, workers_for(parsed))
-            write_cells(parsed, opened, made.cells)
+        if spec.search is None:
+            made = plan_grid(sweep, store, workers_for(spec))
+            write_cells(spec, store, made.cells)
             print_plan(made, console)
-            cells, problems = made.cells, run_grid(sweep, opened, made, console, address)
+            cells, problems = made.cells, run_grid(sweep, store, made, console, address)
         else:
-            cells, problems = run_search(sweep, parsed.search, opened, console, address)
-            write_cells(parsed, opened, cells)
+            cells, problems = run_search(sweep, spec.search, store, console, address)
+            write_cells(spec, store, cells)
     except KeyboardInterrupt:
         console.print("stopped; finished epochs are kept, and the same command goes on from there")
         raise typer.Exit(INTERRUPTED) from None
     for problem in problems:
         console.print(f"a trial failed: {problem}", style="red", highlight=False, markup=False)
-    report_sweep(parsed, opened, console)
-    raise typer.Exit(UNFINISHED if problems or unfinished(opened, cells) else 0)
+    report_sweep(spec, store, console)
+    raise typer.Exit(UNFINISHED if problems or unfinished(store, cells) else 0)
 
 
 @app.command()
@@ -231,8 +238,8 @@ def gc(
     """List the runs that no sweep of the store asks for, such as those of `cifake train`."""
     opened = Store.open(usual_root(store), create=remove)
     found = upkeep.unasked(opened, datetime.timedelta(days=older_than))
-    for run in found if remove else []:
-        upkeep.remove(opened, run.run_id)
+    if remove:
+        found = upkeep.remove(opened, found)
     if as_json:
         print(json.dumps({"removed": remove, "runs": [asdict(run) for run in found]}, indent=2))
     else:

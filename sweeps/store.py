@@ -9,8 +9,9 @@ Every file appears whole or not at all; see `cifake/places.py`.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, TypeVar
 
@@ -18,6 +19,7 @@ import pyarrow as pa
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from cifake import tables
+from cifake.claims import Owner, Process, claimed
 from cifake.errors import refuse
 from cifake.places import LocalPlace, Place
 from cifake.runs import DamagedError, RunFolder, RunState
@@ -66,6 +68,24 @@ class Store:
     def sweep(self, name: str) -> Place:
         """Where a sweep's outputs go."""
         return self.root.at("sweeps").at(name)
+
+    @contextlib.contextmanager
+    def claimed(self, name: str) -> Iterator[None]:
+        """Keep a sweep from being run by another process for as long as the block lasts.
+
+        Raises:
+            InputError: another runs it now.
+        """
+
+        def busy(process: Process) -> None:
+            problem = f"is being run by {process}; wait for it, or end it"
+            refuse(self.root, problem, field=f"sweep {name}")
+
+        with (
+            Owner(self.root, f"sweeps run {name}") as owner,
+            claimed([self.sweep(name)], owner, busy),
+        ):
+            yield
 
     def run_ids(self) -> list[str]:
         """Every run of the store, whether finished or not."""

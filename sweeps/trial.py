@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,16 @@ from typing import Any
 import numpy as np
 
 from cifake import tables
+from cifake.claims import Claim, Owner, Process, claimed
 from cifake.config import Config, run_id
 from cifake.data.pack import open_pack
 from cifake.places import open_place
 from cifake.record import Record
 from cifake.session import Aim, Progress, Scores, Session, failures_recorded
 from sweeps.store import Store
+
+_POLL = 2.0
+"""Seconds between two looks at a run that another trains."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +92,33 @@ def run_stack(task: Task, report: Callable[[Report], None]) -> None:
         fallbacks=(*task.fallbacks, *fallbacks),
     )
     store = Store(open_place(task.store))
-    folders = {seed: store.run(run_id(config.config_id, seed)) for seed in task.seeds}
-    records = {seed: Record(folder, config, seed, device) for seed, folder in folders.items()}
-    with failures_recorded(records.values(), task.epochs):
-        packs = {name: open_pack(Path(folder)) for name, folder in task.packs.items()}
-        Session(aim, packs, records).run(lambda progress: report(_report(progress)))
+    with _claimed(store, config, task) as claims:
+        records = {
+            seed: Record(store.run(run_id(config.config_id, seed)), config, seed, device, claim)
+            for seed, claim in claims.items()
+        }
+        with failures_recorded(records.values(), task.epochs):
+            packs = {name: open_pack(Path(folder)) for name, folder in task.packs.items()}
+            Session(aim, packs, records).run(lambda progress: report(_report(progress)))
+
+
+@contextlib.contextmanager
+def _claimed(store: Store, config: Config, task: Task) -> Iterator[dict[int, Claim]]:
+    """The runs of a task, by seed, when nobody else trains one of them any longer."""
+    seeds = {run_id(config.config_id, seed): seed for seed in task.seeds}
+    names = sorted(seeds)
+    with contextlib.ExitStack() as stack:
+        owner = stack.enter_context(Owner(store.root, "a trial of a sweep"))
+        folders = [store.run(name).place for name in names]
+        claims = stack.enter_context(claimed(folders, owner, _wait))
+        by_seed = {seeds[name]: claim for name, claim in zip(names, claims, strict=True)}
+        yield {seed: by_seed[seed] for seed in task.seeds}
+
+
+def _wait(process: Process) -> None:
+    """What another trains need not be trained here: it is there when the other is done."""
+    del process
+    time.sleep(_POLL)
 
 
 def _device(gpus: float) -> tuple[str, tuple[str, ...]]:

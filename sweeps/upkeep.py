@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from cifake import tables
+from cifake.claims import Owner, Process, claim
 from cifake.errors import InputError
 from cifake.places import Place
 from cifake.record import Record
 from cifake.runs import HEAD, ROW, DamagedError, RunFolder, config_of, state_of
 from sweeps.progress import duration
 from sweeps.store import Store
+
+LEFT = "is being trained now, and left as it is"
 
 
 @dataclass(frozen=True)
@@ -59,35 +62,61 @@ def verify(store: Store, *, repair: bool, advance: Callable[[str], None]) -> Ite
     """
     for run_id in store.run_ids():
         advance(run_id)
-        yield from _verify_run(store.run(run_id), repair=repair)
+        folder = store.run(run_id)
+        found = _damage_of(folder)
+        if found is None:
+            continue
+        if repair:
+            with Owner(store.root, "sweeps verify --repair") as owner:
+                mended = _alone(folder, owner, _mend)
+            found = found if mended else replace(found, problems=(*found.problems, LEFT))
+        yield found
     sweeps = store.root.at("sweeps")
     for name in sweeps.folders():
         yield from _verify_sweep(name, sweeps.at(name), repair=repair)
 
 
-def _verify_run(folder: RunFolder, *, repair: bool) -> Iterator[Damage]:
+def _damage_of(folder: RunFolder) -> Damage | None:
     try:
         head = folder.head()
     except InputError as error:
-        if repair:
-            folder.place.remove(HEAD)
-        yield Damage(folder.run_id, (f"{HEAD} {error.mistakes[0].problem}",))
-        return
+        return Damage(folder.run_id, (f"{HEAD} {error.mistakes[0].problem}",))
     found = list(folder.damage())
     if head is None or not found:
-        return
+        return None
     row = head.row
-    record = Record(folder, config_of(row), row["seed"])
-    epochs = row["epochs_done"] - record.epochs_done
-    if repair:
-        folder.forget([error.file for error in found if _is_dispensable(error, row)])
-        if epochs:
-            record.commit()
-        else:
-            folder.commit(row, {})
+    epochs = row["epochs_done"] - Record(folder, config_of(row), row["seed"]).epochs_done
     seconds = row["train_seconds"] / max(1, row["epochs_done"]) * epochs
     problems = tuple(f"{error.file} {error.problem}" for error in found)
-    yield Damage(folder.run_id, problems, epochs, seconds)
+    return Damage(folder.run_id, problems, epochs, seconds)
+
+
+def _mend(folder: RunFolder) -> None:
+    """Set a run back to where it can be read."""
+    try:
+        head = folder.head()
+    except InputError:
+        folder.place.remove(HEAD)
+        return
+    if head is None:
+        return
+    record = Record(folder, config_of(head.row), head.row["seed"])
+    lost = [error.file for error in folder.damage() if _is_dispensable(error, head.row)]
+    folder.forget(lost)
+    if record.epochs_done < head.row["epochs_done"]:
+        record.commit()
+    else:
+        folder.commit(head.row, {})
+
+
+def _alone(folder: RunFolder, owner: Owner, change: Callable[[RunFolder], None]) -> bool:
+    """Change a run unless another process trains it, and say whether it was changed."""
+    found = claim(folder.place, owner)
+    if isinstance(found, Process):
+        return False
+    change(folder)
+    found.release()
+    return True
 
 
 def _is_dispensable(error: DamagedError, row: Mapping[str, Any]) -> bool:
@@ -136,11 +165,15 @@ def unasked(store: Store, older_than: datetime.timedelta) -> list[Unasked]:
     ]
 
 
-def remove(store: Store, run_id: str) -> None:
-    """Remove a run, its head first: without it nothing of the run counts."""
-    place = store.run(run_id).place
-    place.remove(HEAD)
-    place.clear()
+def remove(store: Store, runs: Sequence[Unasked]) -> list[Unasked]:
+    """Remove runs, those aside that a process trains now, and say which."""
+    with Owner(store.root, "sweeps gc --remove") as owner:
+        return [run for run in runs if _alone(store.run(run.run_id), owner, _clear)]
+
+
+def _clear(folder: RunFolder) -> None:
+    folder.place.remove(HEAD)  # first: without it nothing of the run counts
+    folder.place.clear()
 
 
 def print_damage(found: Sequence[Damage], runs: int, console: Console, *, repaired: bool) -> None:

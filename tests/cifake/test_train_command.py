@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from cifake.__main__ import INTERRUPTED, app
+from cifake.claims import Claim, Owner, claim
 from cifake.errors import InputError
 from cifake.models import catalogue
 from cifake.places import LocalPlace
@@ -164,6 +165,19 @@ def test_a_longer_run_has_the_scores_of_a_shorter_one(train: Train) -> None:
 def test_another_seed_joins_without_training_the_first_again(train: Train) -> None:
     train("--epochs", "2", "--seed", "0")
     assert train("--epochs", "2", "--seed", "0,1")["epochs_trained"] == 2
+
+
+def test_runs_that_another_process_trains_are_refused_with_who_it_is(
+    train: Train, tmp_path: Path
+) -> None:
+    (run,) = train("--seed", "1")["runs"]
+    store = LocalPlace(tmp_path / "store")
+    with Owner(store, "another") as other:
+        assert isinstance(claim(store.at("runs").at(run["run_id"]), other), Claim)
+        with pytest.raises(InputError, match="wait for it") as caught:
+            train("--seed", "0,1")
+    assert f"`another`, process {os.getpid()}" in str(caught.value)
+    assert train("--seed", "0,1")["epochs_trained"] == 1
 
 
 def test_ctrl_c_leaves_finished_epochs(tmp_path: Path) -> None:

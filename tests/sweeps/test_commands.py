@@ -169,12 +169,12 @@ def test_every_mistake_of_a_specification_is_on_a_line_of_its_own(
 def test_damaged_stacks_are_refused_before_work_starts(
     command: Command, tmp_path: Path, name: str
 ) -> None:
-    path = Store.open(tmp_path, create=True).write_sweep("demo", STACKS, b'{"c1": [[0')
+    path = Store.open(str(tmp_path), create=True).write_sweep("demo", STACKS, b'{"c1": [[0')
     result = command(name, "demo", *SMALL, "--store", tmp_path)
     assert ended(result, code=2).strip() == ""
     assert str(path) in result.stderr
     assert "delete it" in result.stderr
-    assert path.read_bytes() == b'{"c1": [[0'
+    assert Path(path).read_bytes() == b'{"c1": [[0'
 
 
 def test_a_name_that_no_file_can_have_is_refused(typed: Command) -> None:
@@ -489,6 +489,25 @@ def test_a_sweep_that_asks_for_a_gpu_falls_back_where_there_is_none(odd: Odd) ->
     assert state.status == "complete"
     (fallback,) = state.row["fallbacks"]
     assert "0.25 GPU was asked for" in fallback
+
+
+# Two at once.
+
+
+def test_a_sweep_that_another_process_runs_is_refused_with_who_it_is(
+    command: Command, tmp_path: Path
+) -> None:
+    store = Store.open(str(tmp_path / "store"), create=True)
+    arguments = ("run", "demo", *ONE_RUN, "--store", str(tmp_path / "store"))
+    with store.claimed("demo"):
+        result = command(*arguments)
+        ended(result, 2)
+        assert "sweep demo" in result.stderr
+        assert f"`sweeps run demo`, process {os.getpid()}" in result.stderr
+        assert "wait for it" in result.stderr
+        assert store.run_ids() == []
+    ended(command(*arguments))
+    assert len(store.run_ids()) == 1
 
 
 # A search.

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -127,6 +127,31 @@ def test_a_stack_killed_after_an_epoch_repeats_no_finished_one(
     run_stack(task, reports.append)
     assert sum(report.epochs_trained for report in reports) == 2 * (6 - behind)
     assert store_rows(tmp_path) == store_rows(Path(reference[0].store))
+
+
+def test_runs_that_two_processes_want_at_once_are_trained_once(
+    reference: tuple[Task, float], make_task: MakeTask, store_rows: StoreRows, tmp_path: Path
+) -> None:
+    """Each waits for the runs that the other has, and finds them there."""
+    task = make_task(tmp_path, milestones=(2, 6))
+    children = [Child(task), Child(replace(task, seeds=task.seeds[::-1]))]
+    assert all(child.ends(within=120) for child in children)
+    assert [child.process.exitcode for child in children] == [0, 0]
+    epochs = [sum(each.epochs_trained for each in said(child)) for child in children]
+    assert sorted(epochs) == [0, 2 * 6]
+    if epochs[0]:  # the other order of seeds is another stack
+        assert store_rows(tmp_path) == store_rows(Path(reference[0].store))
+
+
+def said(child: Child) -> list[Report]:
+    """All reports of a process that has ended."""
+    reports = []
+    while child.reports.poll():
+        try:
+            reports.append(child.reports.recv())
+        except EOFError:
+            break
+    return reports
 
 
 BETWEEN_COMMITS = """

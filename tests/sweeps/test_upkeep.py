@@ -218,6 +218,6 @@ def test_runs_in_an_object_store_are_removed_whole(make_task: MakeTask, bucket: 
     store = Store(open_place(bucket))
     (run,) = upkeep.unasked(store, timedelta(0))
     assert run.size == sum(store.run(run.run_id).place.sizes().values()) > 1000
-    upkeep.remove(store, run.run_id)
+    assert upkeep.remove(store, [run]) == [run]
     assert store.run_states() == {}
     assert store.run(run.run_id).place.files() == []
