@@ -175,12 +175,14 @@ def status(
     parsed = read_spec(spec, settings or [])
     found = sweep_status(parsed, Store.open(usual_root(store), create=False))
     if as_json:
-        print(json.dumps(vars(found), indent=2))
+        print(json.dumps(asdict(found), indent=2, default=str))
         return
     console = make_console()
     states = ", ".join(f"{count} {name}" for name, count in found.by_status.items() if count)
     console.print(f"{found.cells_done} of {found.cells} cells done", highlight=False)
     console.print(f"{found.runs} runs: {states}", highlight=False)
+    if found.forecast is not None:
+        console.print(str(found.forecast), highlight=False)
     for run_id, error in found.errors.items():
         console.print(f"{run_id}: {error}", highlight=False, markup=False)
 

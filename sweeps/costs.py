@@ -23,12 +23,21 @@ class Costs:
     Args:
         pack: training images.
         history: runs that say how fast they were.
+        test_images: images of all test sets, which are evaluated at every milestone.
         gpus: whether a stack is trained on a GPU; nothing is measured then, since the machine that
             plans need not have one.
     """
 
-    def __init__(self, pack: Pack, history: Iterable[RunState], *, gpus: bool = False) -> None:
+    def __init__(
+        self,
+        pack: Pack,
+        history: Iterable[RunState],
+        *,
+        test_images: int = 0,
+        gpus: bool = False,
+    ) -> None:
         self.pack = pack
+        self.test_images = test_images
         self.gpus = gpus
         self.splits: dict[DataSettings, Split] = {}
         self.speeds: dict[tuple[object, ...], list[float]] = defaultdict(list)
@@ -49,6 +58,11 @@ class Costs:
             self.splits[config.data] = split_rows(self.pack, config.data)
         rows = self.splits[config.data]
         return (len(rows.train) + len(rows.validation) * _EVALUATION_SHARE) / speed
+
+    def milestone(self, config: Config, width: int) -> float:
+        """Predicted seconds of evaluating one run on all test sets; 0 where nothing is known."""
+        speed = self._speed(config, width)
+        return self.test_images * _EVALUATION_SHARE / speed if speed else 0.0
 
     def width(self, config: Config, runs: int) -> int:
         """How many of some runs are trained as one network, at most."""

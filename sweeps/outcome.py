@@ -10,7 +10,8 @@ from rich.console import Console
 
 from cifake import tables
 from cifake.errors import refuse
-from sweeps import aggregate
+from sweeps import aggregate, forecast
+from sweeps.forecast import Forecast
 from sweeps.plan import Cell
 from sweeps.report import write_report
 from sweeps.spec import Spec
@@ -29,6 +30,9 @@ class Status:
 
     errors: Mapping[str, str]
     """The last line of each run's error."""
+
+    forecast: Forecast | None
+    """The last time that it was run; null for a search, and where nothing was left to train."""
 
 
 def write_cells(spec: Spec, store: Store, cells: Sequence[Cell]) -> None:
@@ -72,7 +76,9 @@ def sweep_status(spec: Spec, store: Store) -> Status:
         for state in states.values()
         if state.row["error"]
     }
-    return Status(len(cells), done, len(run_ids), by_status, errors)
+    forecasts = forecast.read(store, spec.name)
+    last = forecasts[-1] if forecasts else None
+    return Status(len(cells), done, len(run_ids), by_status, errors, last)
 
 
 def unfinished(store: Store, cells: Sequence[Cell]) -> bool:

@@ -73,9 +73,15 @@ class Plan:
     runs_done: int
     runs_continued: int
     runs_new: int
+    runs_failed: int
+    """Of the runs continued and new, those that an error stopped before."""
+
     runs_diverged: int
     epochs_asked: int
     """Epochs if every cell were trained on its own."""
+
+    seconds_saved: float | None
+    """Seconds that the epochs saved would take on one worker; null where that is not known."""
 
     predicted_seconds: float | None
     """Predicted makespan; null where nothing is known of the speed."""
@@ -114,11 +120,13 @@ class Plan:
             "runs_done": self.runs_done,
             "runs_continued": self.runs_continued,
             "runs_new": self.runs_new,
+            "runs_failed": self.runs_failed,
             "runs_diverged": self.runs_diverged,
             "stacks": len(self.stacks),
             "stack_widths": sorted({len(stack.seeds) for stack in self.stacks}),
             "epochs_to_train": self.epochs_to_train,
             "epochs_saved": self.epochs_saved,
+            "seconds_saved": self.seconds_saved,
             "predicted_seconds": self.predicted_seconds,
             "notes": list(self.notes),
         }
@@ -129,6 +137,9 @@ class Cost(Protocol):
 
     def seconds(self, config: Config, width: int) -> float | None:
         """Of one epoch of one run in a stack of some width; null where that is unknown."""
+
+    def milestone(self, config: Config, width: int) -> float:
+        """Seconds of evaluating one run on all test sets; 0 where that is unknown."""
 
     def width(self, config: Config, runs: int) -> int:
         """How many of some runs are trained as one network, at most."""
@@ -192,10 +203,16 @@ def make_plan(
         runs_done=count["done"],
         runs_continued=count["continued"],
         runs_new=count["new"],
+        runs_failed=sum(run.is_wanted and run.failed for run in runs),
         runs_diverged=count["diverged"],
         epochs_asked=sum(cell.variant.epochs for cell in cells),
+        seconds_saved=_seconds_saved(runs, stacks, cost),
         predicted_seconds=makespan,
-        notes=(*_notes(seeds, count["diverged"]), *_stacking_notes(stacks)),
+        notes=(
+            *_notes(seeds, count["diverged"]),
+            *_sharing_notes(cells),
+            *_stacking_notes(stacks),
+        ),
     )
 
 
@@ -214,6 +231,10 @@ class _Run:
     @property
     def is_wanted(self) -> bool:
         return self.status in ("continued", "new")
+
+    @property
+    def failed(self) -> bool:
+        return self.state is not None and self.state.status == "failed"
 
 
 def _begun(members: Mapping[int, _Run]) -> list[Stack]:
@@ -288,6 +309,10 @@ def _pack(
     def seconds(stack: Stack) -> float | None:
         return cost.seconds(stack.config, len(stack.seeds))
 
+    def evaluating(stack: Stack) -> float:
+        left = [m for m in stack.milestones if m > stack.start or stack.start == stack.epochs]
+        return len(left) * len(stack.seeds) * cost.milestone(stack.config, len(stack.seeds))
+
     widest = [cost.width(stack.config, len(stack.seeds)) for stack in free]
     whole = [
         part for stack, width in zip(free, widest, strict=True) for part in _split(stack, width)
@@ -299,7 +324,7 @@ def _pack(
     def duration(stack: Stack) -> float:
         known = seconds(stack)
         epochs = (stack.epochs - stack.start) * len(stack.seeds)
-        return epochs * (guess if known is None else known)
+        return epochs * (guess if known is None else known) + evaluating(stack)
 
     best, shortest = _longest_first([*fixed, *whole], duration, workers)
     for narrower in range(max(widest, default=1) // 2, 0, -1):
@@ -330,6 +355,27 @@ def makespan(durations: Iterable[float], workers: int) -> float:
     return max(free)
 
 
+def _seconds_saved(runs: Iterable[_Run], stacks: Iterable[Stack], cost: Cost) -> float | None:
+    """What each cell on its own would take beyond what is left, by the speed of its run's stack."""
+    planned = {identity: stack for stack in stacks for identity in stack.run_ids}
+    total = 0.0
+    for run in runs:
+        stack = planned.get(run.asked[0].run_id)
+        left = 0 if stack is None else stack.epochs - stack.start
+        saved = sum(cell.variant.epochs for cell in run.asked) - left
+        width = run.state.stack_width if stack is None and run.state else None
+        if stack is not None:
+            width = len(stack.seeds)
+        if saved and width is None:
+            return None
+        if saved and width is not None:
+            each = cost.seconds(run.asked[0].variant.config, width)
+            if each is None:
+                return None
+            total += saved * each
+    return total
+
+
 def _notes(seeds: int, diverged: int) -> tuple[str, ...]:
     notes = []
     if seeds < 6:
@@ -343,6 +389,20 @@ def _notes(seeds: int, diverged: int) -> tuple[str, ...]:
             "a setting to train anew"
         )
     return tuple(notes)
+
+
+def _sharing_notes(cells: Iterable[Cell]) -> Iterator[str]:
+    """Which lengths share no epoch because the learning rate depends on them."""
+    alike: dict[tuple[object, ...], set[object]] = defaultdict(set)
+    for config in {cell.variant.config.config_id: cell.variant.config for cell in cells}.values():
+        flat = config.flat()
+        horizon, name = flat.pop("schedule.horizon"), flat["schedule.name"]
+        alike[name, *flat.values()].add(horizon)
+    for name in sorted({str(key[0]) for key, horizons in alike.items() if len(horizons) > 1}):
+        yield (
+            f"schedule {name}: each length is a run of its own and shares no epoch, since its "
+            "learning rate depends on the horizon; lengths of one `schedule.horizon` would"
+        )
 
 
 def _stacking_notes(stacks: Iterable[Stack]) -> Iterator[str]:

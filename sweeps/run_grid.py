@@ -7,6 +7,7 @@ from rich.console import Console
 from cifake.provenance import git_commit
 from sweeps import authentication
 from sweeps.costs import Costs
+from sweeps.forecast import recorded
 from sweeps.plan import Plan, make_plan
 from sweeps.progress import View, duration
 from sweeps.store import Store
@@ -21,7 +22,12 @@ def plan_grid(sweep: Sweep, store: Store, workers: int) -> Plan:
         known,
         sweep.evaluations,
         workers=workers,
-        cost=Costs(sweep.train_pack, known.values(), gpus=sweep.spec.resources.gpus > 0),
+        cost=Costs(
+            sweep.train_pack,
+            known.values(),
+            test_images=sweep.test_images,
+            gpus=sweep.spec.resources.gpus > 0,
+        ),
         decided=store.read_stacks(sweep.spec.name),
     )
 
@@ -55,7 +61,14 @@ def run_grid(
             metric="validation.accuracy",
             mode="max",
         )
-        with view:
+        forecast = recorded(
+            store,
+            sweep.spec.name,
+            epochs=plan.epochs_to_train,
+            workers=workers_for(sweep.spec, cores),
+            predicted_seconds=plan.predicted_seconds,
+        )
+        with view, forecast:
             return tuner.run_tasks(
                 tasks, sweep.spec.resources, view.epoch, lambda task: view.stack(len(task.seeds))
             )
@@ -64,12 +77,14 @@ def run_grid(
 def print_plan(plan: Plan, console: Console) -> None:
     """The plan in two lines, and what should be known before starting."""
     time = "" if plan.predicted_seconds is None else f", about {duration(plan.predicted_seconds)}"
+    failed = f" ({plan.runs_failed} failed before)" if plan.runs_failed else ""
     diverged = f", {plan.runs_diverged} diverged" if plan.runs_diverged else ""
+    saved = f" ({duration(plan.seconds_saved)} on one core)" if plan.seconds_saved else ""
     console.print(
         f"{len(plan.cells)} cells in {plan.runs} runs: {plan.runs_done} done, "
-        f"{plan.runs_continued} to continue, {plan.runs_new} new{diverged}\n"
+        f"{plan.runs_continued} to continue, {plan.runs_new} new{failed}{diverged}\n"
         f"{plan.epochs_to_train} epochs to train in {_stacks(plan)}{time}; "
-        f"{plan.epochs_saved} epochs saved",
+        f"{plan.epochs_saved} epochs saved{saved}",
         highlight=False,
     )
     for note in plan.notes:

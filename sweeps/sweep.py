@@ -46,6 +46,11 @@ class Sweep:
         validation = [(self.spec.data.train, "validation")] if self.spec.data.validation else []
         return [*validation, *((name, "test") for name in self.spec.evaluate)]
 
+    @property
+    def test_images(self) -> int:
+        """Images of all test sets."""
+        return sum(len(self.packs[name].rows("test")) for name in self.spec.evaluate)
+
     def cells(self, suggestions: Sequence[Mapping[str, Any]] = ({},)) -> list[Cell]:
         """The cells of the grid, or of some proposals of a search."""
         variants = [v for each in suggestions for v in self.spec.variants(self.fingerprint, each)]

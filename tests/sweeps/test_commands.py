@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -264,13 +265,17 @@ def test_a_longer_sweep_continues_its_runs(chain: Chain) -> None:
 
 def test_a_finished_sweep_says_so(chain: Chain, command: Command) -> None:
     longer = (*LONGER, "--store", str(chain.store))
-    assert "18 of 18 cells done" in ended(command("status", *longer))
+    text = ended(command("status", *longer))
+    assert "18 of 18 cells done" in text
+    assert re.search(r"6 epochs, predicted \d+ s, until \d\d:\d\d; took \d+ s \([+-]\d+ %\)", text)
     status = json.loads(ended(command("status", *longer, "--json")))
     assert (status["cells"], status["cells_done"], status["runs"]) == (18, 18, 6)
     assert status["by_status"]["complete"] == 6
     assert status["errors"] == {}
     plan = json.loads(ended(command("plan", *longer, "--json")))
     assert (plan["runs_done"], plan["epochs_to_train"], plan["predicted_seconds"]) == (6, 0, 0)
+    assert plan["epochs_saved"] == 6 * (1 + 2 + 3)
+    assert plan["seconds_saved"] > 0
 
 
 def test_a_report_deleted_is_written_again(chain: Chain, command: Command) -> None:

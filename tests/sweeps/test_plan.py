@@ -67,10 +67,15 @@ class SameCost:
 
     second: float | None = 1.0
     widest: int = 100
+    evaluating: float = 0.0
 
     def seconds(self, config: Config, width: int) -> float | None:
         del config, width
         return self.second
+
+    def milestone(self, config: Config, width: int) -> float:
+        del config, width
+        return self.evaluating
 
     def width(self, config: Config, runs: int) -> int:
         del config
@@ -178,6 +183,48 @@ def test_a_run_that_failed_or_was_stopped_is_taken_up_again(status: str) -> None
     assert (plan.runs_continued, plan.epochs_to_train) == (1, 4)
     anew = planned(cells([6]), known(0, status=status))
     assert (anew.runs_new, anew.epochs_to_train) == (1, 6)
+    assert plan.runs_failed == anew.runs_failed == (status == "failed")
+    assert planned(cells([2]), known(2, evaluated_at(2), status=status)).runs_failed == 0
+
+
+# What it costs and saves.
+
+
+def test_milestones_cost_their_evaluations() -> None:
+    cost = SameCost(1.0, evaluating=0.25)
+    plan = planned(cells([2, 5], seeds=range(3)), workers=1, cost=cost)
+    assert plan.predicted_seconds == 3 * (5 + 2 * 0.25)
+    continued = planned(cells([2, 5]), known(2, evaluated_at(2)), workers=1, cost=cost)
+    assert continued.predicted_seconds == 3 + 0.25
+    evaluated_only = planned(cells([2, 5]), known(5, evaluated_at(2)), workers=1, cost=cost)
+    assert evaluated_only.predicted_seconds == 2 * 0.25
+
+
+def test_what_is_saved_is_told_in_seconds_of_one_worker() -> None:
+    new = planned(cells([1, 2, 4], seeds=range(3)), workers=2, cost=SameCost(2.0))
+    assert (new.epochs_saved, new.seconds_saved) == (9, 18.0)
+    begun = known(4, evaluated_at(4))
+    (state,) = begun.values()
+    begun[state.run_id] = replace(state, stack_width=1)
+    done = planned(cells([4]), begun, cost=SameCost(2.0))
+    assert (done.epochs_saved, done.seconds_saved) == (4, 8.0)
+    assert planned(cells([1, 2]), cost=SameCost(None)).seconds_saved is None
+    assert planned(cells([4]), known(4, evaluated_at(4))).seconds_saved is None
+
+
+@pytest.mark.parametrize("name", ["cosine", "one_cycle"])
+def test_a_schedule_with_a_horizon_is_said_to_share_no_epoch(name: str) -> None:
+    def variant(epochs: int, horizon: int) -> Variant:
+        schedule = {"name": name, "horizon": horizon}
+        return Variant({}, {}, Config.model_validate({"schedule": schedule}), epochs)
+
+    apart = planned(make_cells([variant(n, n) for n in (1, 2)], range(6)))
+    (note,) = apart.notes
+    assert note.startswith(f"schedule {name}: each length is a run of its own")
+    assert apart.epochs_saved == 0
+    together = planned(make_cells([variant(n, 2) for n in (1, 2)], range(6)))
+    assert (together.notes, together.epochs_saved) == ((), 6)
+    assert planned(cells([1, 2], seeds=range(6))).notes == ()
 
 
 def test_two_labels_of_one_run_are_trained_once() -> None:
@@ -240,6 +287,10 @@ class WidthByModel:
     def seconds(self, config: Config, width: int) -> float | None:
         del config
         return 1 / width
+
+    def milestone(self, config: Config, width: int) -> float:
+        del config, width
+        return 0.0
 
     def width(self, config: Config, runs: int) -> int:
         return min(runs, self.widest[config.model])
