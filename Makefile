@@ -10,12 +10,17 @@ export OMP_NUM_THREADS ?= 1
 # BENCH_ARGS reaches the benchmarks: names, --device, --repeats, --data.
 BENCH_ARGS ?=
 
-.PHONY: help demo test test-long bench bench-gpu lint docs format clean
+# How often `make chaos` kills, and the seed of its instants.
+CHAOS_KILLS ?= 100
+CHAOS_SEED ?= 0
+
+.PHONY: help demo test test-long chaos bench bench-gpu lint docs format clean
 
 help:
 	@echo "make demo    set up, then run a real sweep on the embedded data set"
 	@echo "make test    set up, then run the test suite, the long tests aside"
 	@echo "make test-long  set up, then run the long tests: up to an hour"
+	@echo "make chaos   set up, then kill a sweep's processes a hundred times and compare its rows"
 	@echo "make bench   set up, then measure everything on CIFAKE and add rows to results/benchmarks"
 	@echo "make bench-gpu  the same for training on a GPU"
 	@echo "make lint    ruff, mypy, import contracts, and docs in step with the code"
@@ -31,6 +36,9 @@ test: $(VENV)/.installed-dev
 
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m long
+
+chaos: $(VENV)/.installed-dev
+	CHAOS_KILLS=$(CHAOS_KILLS) CHAOS_SEED=$(CHAOS_SEED) $(BIN)/python -m pytest -s tests/sweeps/test_chaos.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)

@@ -27,6 +27,7 @@ from sweeps.spec import Spec
 from sweeps.store import Store
 from sweeps.sweep import Sweep, open_sweep, read_spec, workers_for
 from sweeps.upkeep import print_damage, print_unasked
+from sweeps.watch import LostClusterError
 
 app = typer.Typer(
     help="Plan, run and report sweeps of image classifiers.",
@@ -158,6 +159,9 @@ def _run(spec: Spec, sweep: Sweep, store: Store, console: Console, address: str 
     except KeyboardInterrupt:
         console.print("stopped; finished epochs are kept, and the same command goes on from there")
         raise typer.Exit(INTERRUPTED) from None
+    except LostClusterError as error:
+        console.print(str(error), style="red", highlight=False)
+        raise typer.Exit(UNFINISHED) from None
     for problem in problems:
         console.print(f"a trial failed: {problem}", style="red", highlight=False, markup=False)
     report_sweep(spec, store, console)

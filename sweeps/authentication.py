@@ -18,6 +18,8 @@ def prepare(address: str | None) -> None:
     """
     if address is None:
         os.environ["RAY_AUTH_MODE"] = "token"
+        # A control store that died on this machine does not come back; Ray would wait a minute.
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -20,6 +20,7 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from sweeps.search import make_search
 from sweeps.spec import Resources, Search
 from sweeps.trial import Report, Task, run_stack
+from sweeps.watch import watched
 
 ATTEMPTS = 3
 """How often a trial is started before it stays failed."""
@@ -39,6 +40,9 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[int]:
 
     Yields:
         The cores of the cluster.
+
+    Raises:
+        LostClusterError: the one that was started died.
     """
     if address is None:
         ray.init(
@@ -54,9 +58,16 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[int]:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     try:
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        yield int(resources.get("CPU", 1))
+        # Tune waits for ever for the node that is all there is; a larger cluster may get others.
+        with watched(_has_nodes) if address is None else contextlib.nullcontext():
+            yield int(resources.get("CPU", 1))
     finally:
         ray.shutdown()
+
+
+def _has_nodes() -> bool:
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return any(node["Alive"] for node in nodes)
 
 
 def run_tasks(

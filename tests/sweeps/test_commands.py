@@ -13,7 +13,6 @@ import sys
 import tarfile
 import tempfile
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -29,6 +28,7 @@ from cifake.errors import run_command
 from cifake.places import LocalPlace
 from sweeps.__main__ import app
 from sweeps.store import STACKS, Store
+from tests.sweeps.drivers import Driver, command_line, launch
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 StacksAsIn = Callable[[Path, Path, str], None]
@@ -302,68 +302,24 @@ def test_the_report_tells_every_number_of_the_summary(chain: Chain) -> None:
 # What ends a sweep early.
 
 
-@dataclass
-class Driver:
-    """A sweep that runs in the background, in a process group of its own."""
-
-    process: subprocess.Popen[str]
-    mark: str
-
-    def relatives(self) -> list[int]:
-        """Every process that the sweep started and that still lives."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and int(entry.name) != os.getpid():
-                try:
-                    marked = self.mark.encode() in (entry / "environ").read_bytes()
-                    dead = ") Z " in (entry / "stat").read_text()
-                except OSError:
-                    continue
-                if marked and not dead:
-                    found.append(int(entry.name))
-        return found
-
-    def gone(self, within: float) -> bool:
-        """Whether nothing of the sweep is left soon."""
-        deadline = time.monotonic() + within
-        while self.relatives() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        return not self.relatives()
-
-
 @pytest.fixture
 def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Driver]]:
     """Start a sweep and come back when the store holds its first finished epoch."""
     started: list[Driver] = []
 
     def begin(store: Path, *arguments: str) -> Driver:
-        mark = f"SWEEP_TEST={uuid.uuid4().hex}"
-        name, _, value = mark.partition("=")
-        log = (tmp_path / "driver.log").open("w")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sweeps", "run", *arguments, "--store", str(store)],
-            cwd=tmp_path,
-            env={**environment, name: value},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        log.close()
-        driver = Driver(process, mark)
+        driver = launch([*arguments, "--store", str(store)], environment, tmp_path / "driver.log")
         started.append(driver)
         deadline = time.monotonic() + 120
         while not (store.is_dir() and epochs_done(store)):
-            assert process.poll() is None, (tmp_path / "driver.log").read_text()
+            assert driver.process.poll() is None, (tmp_path / "driver.log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.005)
         return driver
 
     yield begin
     for driver in started:
-        for pid in driver.relatives():
-            os.kill(pid, signal.SIGKILL)
-        driver.process.wait()
+        driver.end()
 
 
 def test_a_killed_driver_repeats_no_finished_epoch_and_loses_no_row(
@@ -405,9 +361,7 @@ def test_a_killed_worker_repeats_no_finished_epoch(
     stacks_as_in(store, chain.store, "demo")
     driver = start(store, *LONGER)
     workers = [
-        pid
-        for pid in driver.relatives()
-        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::ImplicitFunc")
+        pid for pid in driver.relatives() if command_line(pid).startswith("ray::ImplicitFunc")
     ]
     assert workers
     assert epochs_done(store) < 18
