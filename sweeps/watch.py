@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -41,7 +41,8 @@ def watched(alive: Callable[[], bool]) -> Iterator[None]:
         while not ended.wait(_EVERY):
             if not alive():
                 lost.set()
-                _thread.interrupt_main()
+                # To the thread itself: a call of the system that it waits in ends then.
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 if not ended.wait(_PATIENCE):
                     print(LostClusterError(), file=sys.stderr, flush=True)
                     os._exit(1)
