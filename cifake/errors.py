@@ -63,7 +63,10 @@ def _shorten(text: str, limit: int = 120) -> str:
 
 
 def run_command(command: Callable[[], None], name: str) -> NoReturn:
-    """Run a command line program; an `InputError` becomes its message and exit code 2."""
+    """Run a command line program; what the user can mend becomes a message and exit code 2.
+
+    That is an `InputError`, and a file or an object store that cannot be read or written.
+    """
     import sys
 
     try:
@@ -73,5 +76,11 @@ def run_command(command: Callable[[], None], name: str) -> NoReturn:
         print(f"{name}: error: {lines[0]}", file=sys.stderr)
         for line in lines[1:]:
             print(f"{' ' * len(name)}  error: {line}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        text = f"{error.filename}: {error.strerror}; mend it, and the same command goes on"
+        print(f"{name}: error: {text}", file=sys.stderr)
         sys.exit(2)
     sys.exit(0)

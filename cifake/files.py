@@ -34,8 +34,12 @@ def _aside(path: Path, content: bytes) -> Iterator[str]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+        except OSError as error:
+            error.filename = os.fspath(path)  # what writes to an open file does not say which
+            raise
         Path(aside).chmod(0o644)
         yield aside
     finally:

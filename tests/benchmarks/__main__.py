@@ -20,7 +20,7 @@ import torch
 from cifake.data.locate import open_dataset
 from cifake.data.pack import Pack
 from cifake.errors import InputError
-from tests.benchmarks import evaluating, memory, packing, rows, training
+from tests.benchmarks import evaluating, listing, memory, packing, rows, training
 from tests.benchmarks.measure import Outcome
 
 ROOT = Path(__file__).parents[2]
@@ -119,6 +119,10 @@ def _packing(setting: Setting) -> Iterable[Outcome]:
     yield packing.packing(setting.files(), min(3, setting.repeats))
 
 
+def _listing(setting: Setting) -> Iterable[Outcome]:
+    yield listing.listing(setting.scratch / "store", 10_000, setting.repeats)
+
+
 def _memory(setting: Setting) -> Iterable[Outcome]:
     yield memory.memory(setting.pack, setting.archive)
 
@@ -129,6 +133,7 @@ BENCHMARKS: dict[str, Callable[[Setting], Iterable[Outcome]]] = {
     "loading": _loading,
     "packing": _packing,
     "memory": _memory,
+    "listing": _listing,
 }
 
 

@@ -1,4 +1,4 @@
-"""Both ways of reading files give the same images, and memory is counted as it is held."""
+"""Ways of reading files give the same images, and memory and runs are counted as they are held."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cifake.data.locate import open_dataset
-from tests.benchmarks import memory, packing
+from tests.benchmarks import listing, memory, packing
 
 _MB = 2**20
 
@@ -23,6 +23,13 @@ mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 print(sum(1 for _ in mapped[::4096]), flush=True)
 sys.stdin.read()
 """
+
+
+def test_every_run_of_a_store_is_listed(tmp_path: Path) -> None:
+    outcome = listing.listing(tmp_path / "store", runs=20, repeats=2)
+    assert outcome.name == "list the states of 20 runs"
+    assert all(0 < value < 1 for value in outcome.values)
+    assert outcome.met
 
 
 def test_packing_and_the_loop_read_the_same_pixels(cifake_folder: Path, tmp_path: Path) -> None:

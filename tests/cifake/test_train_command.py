@@ -180,6 +180,43 @@ def test_runs_that_another_process_trains_are_refused_with_who_it_is(
     assert train("--seed", "0,1")["epochs_trained"] == 1
 
 
+LIMITED = """
+import resource, sys
+from cifake.__main__ import app
+from cifake.errors import run_command
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+sys.argv[0] = "cifake"
+run_command(app, "cifake")
+"""
+
+
+def test_a_file_that_cannot_be_written_is_named_and_nothing_half_written_is_left(
+    tmp_path: Path,
+) -> None:
+    """As on a full disk; here a limit of the process cuts weights of 245 KB."""
+    store = tmp_path / "s"
+    arguments = ["train", *SMALL, "--seed", "0", "--store", str(store)]
+    ended = subprocess.run(
+        [sys.executable, "-c", LIMITED, *arguments], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    (run,) = folders(store).values()
+    where = f"{run.place}/weights-0001.safetensors"
+    said = f"cifake: error: {where}: File too large; mend it, and the same command goes on"
+    assert ended.stderr.splitlines() == [said]
+    state = run.state()
+    assert state is not None
+    assert (state.status, state.epochs_done) == ("failed", 0)
+    assert "File too large" in state.row["error"]
+    assert not [path for path in store.rglob("*") if path.name.startswith(".")]
+    again = subprocess.run(
+        [sys.executable, "-m", "cifake", *arguments], capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert list(run.damage()) == []
+
+
 def test_ctrl_c_leaves_finished_epochs(tmp_path: Path) -> None:
     arguments = [*SMALL, "--epochs", "400", "--store", str(tmp_path / "s")]
     process = subprocess.Popen(
