@@ -163,7 +163,8 @@ def _run(spec: Spec, sweep: Sweep, store: Store, console: Console, address: str 
         console.print(str(error), style="red", highlight=False)
         raise typer.Exit(UNFINISHED) from None
     for problem in problems:
-        console.print(f"a trial failed: {problem}", style="red", highlight=False, markup=False)
+        text = f"a trial failed: {problem}"
+        console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
     report_sweep(spec, store, console)
     raise typer.Exit(UNFINISHED if problems or unfinished(store, cells) else 0)
 

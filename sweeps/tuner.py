@@ -56,6 +56,8 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[int]:
         )
     else:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    # Failed trials are told in a line each, and their rows have the traceback.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         # Tune waits for ever for the node that is all there is; a larger cluster may get others.
