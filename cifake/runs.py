@@ -18,7 +18,7 @@ import datetime
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -64,8 +64,13 @@ class Head:
     files: Digests = field(default_factory=dict)
     """What its files hold."""
 
-    pending: Digests = field(default_factory=dict)
-    """What files hold that were being written when it was written."""
+    pending: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What files may hold instead, since they were being written when it was written."""
+
+    def allows(self, name: str, content: bytes) -> bool:
+        """Whether a file may hold this."""
+        held = digest(content)
+        return held == self.files.get(name) or held in self.pending.get(name, ())
 
     def encode(self) -> bytes:
         """As JSON; nulls of the row are left out."""
@@ -205,18 +210,19 @@ class RunFolder:
         """
         table = tables.TABLES["runs"].from_rows([row])
         contents = {**files, ROW: tables.encode("runs", table)}
-        before = self.head()
-        old = {} if before is None else dict(before.files)
+        before = self.head() or Head({})
+        old, unsure = before.files, before.pending
         digests = {name: digest(content) for name, content in contents.items()}
-        changed = [name for name in contents if old.get(name) != digests[name]]
-        if before is not None and any(name in old for name in changed):
-            pending = {name: digests[name] for name in changed}
-            self.place.write(HEAD, Head(before.row, old, pending).encode())
+        changed = [name for name in contents if old.get(name) != digests[name] or name in unsure]
+        replaced = {n: [*unsure.get(n, ()), digests[n]] for n in changed if n in old}
+        if replaced:
+            self.place.write(HEAD, Head(before.row, old, {**unsure, **replaced}).encode())
         for name in changed:
             self.place.write(name, contents[name])
-        kept = {name: old[name] for name in old if not _superseded(name, row["epochs_done"])}
         (whole,) = table.to_pylist()
-        self.place.write(HEAD, Head(whole, {**kept, **digests}).encode())
+        kept = {name: old[name] for name in old if not _superseded(name, row["epochs_done"])}
+        left = {name: unsure[name] for name in unsure if name in kept and name not in contents}
+        self.place.write(HEAD, Head(whole, {**kept, **digests}, left).encode())
 
     def read_weights(self, epoch: int) -> dict[str, torch.Tensor]:
         """The weights after an epoch.
@@ -249,7 +255,8 @@ class RunFolder:
         """Let files no longer be part of the run, and remove them."""
         head = self._committed()
         kept = {name: held for name, held in head.files.items() if name not in names}
-        self.place.write(HEAD, Head(head.row, kept).encode())
+        left = {name: held for name, held in head.pending.items() if name not in names}
+        self.place.write(HEAD, Head(head.row, kept, left).encode())
         for name in names:
             self.place.remove(name)
 
@@ -284,8 +291,7 @@ class RunFolder:
                 content = self.place.read(name)
             except FileNotFoundError:
                 content = None
-            expected = {head.files.get(name), head.pending.get(name)}
-            if content is not None and digest(content) in expected:
+            if content is not None and head.allows(name, content):
                 return content
             later = self.head()
             if later is None or later == head:

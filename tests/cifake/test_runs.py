@@ -327,6 +327,38 @@ def test_an_interrupted_commit_is_no_damage(tmp_path: Path, instant: int) -> Non
     assert len(folder.read("epochs")) == 3
 
 
+@pytest.mark.parametrize("first", range(7))
+@pytest.mark.parametrize("second", range(4))
+@pytest.mark.parametrize("epochs", [(1, 2), (1, 2, 3), (1, 2, 3, 4)])
+def test_whatever_is_written_after_an_interrupted_commit_is_no_damage(
+    tmp_path: Path, first: int, second: int, epochs: tuple[int, ...]
+) -> None:
+    """A row alone, as of a failure, and then the epoch again, which may be interrupted too."""
+    place = Stopping(tmp_path / "r1")
+    folder = RunFolder(place)
+    commit(folder, some_files(), epochs_done=2)
+    place.left = first
+    with contextlib.suppress(StoppedError):
+        commit(folder, epochs_table(1, 2, 3), epochs_done=2, status="complete")
+    place.left = second
+    with contextlib.suppress(StoppedError):
+        commit(folder, epochs_done=2, status="failed")
+    assert list(folder.damage()) == []
+    place.left = second
+    with contextlib.suppress(StoppedError):
+        commit(folder, epochs_table(*epochs), epochs_done=2)
+    assert list(folder.damage()) == []
+    place.left = None
+    commit(folder, epochs_done=2, status="pruned")
+    assert list(folder.damage()) == []
+    commit(folder, epochs_table(*epochs), epochs_done=2)
+    assert list(folder.damage()) == []
+    assert len(folder.read("epochs")) == len(epochs)
+    head = folder.head()
+    assert head is not None
+    assert not head.pending
+
+
 class Stopping(LocalPlace):
     """A folder whose writer ends after some files."""
 
