@@ -27,6 +27,7 @@ from cifake import tables
 from cifake.errors import run_command
 from cifake.places import LocalPlace
 from sweeps.__main__ import app
+from sweeps.forecast import FILE
 from sweeps.store import STACKS, Store
 from tests.sweeps.drivers import Driver, command_line, launch
 
@@ -282,7 +283,7 @@ def test_a_report_deleted_is_written_again(chain: Chain, command: Command) -> No
     folder = chain.store / "sweeps" / "demo"
     kept = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
     for path in kept:
-        if path.name not in ("cells.parquet", "spec.yaml", STACKS):
+        if path.name not in ("cells.parquet", "spec.yaml", STACKS, FILE):
             path.unlink()
     ended(command("report", *LONGER, "--store", chain.store))
     found = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
