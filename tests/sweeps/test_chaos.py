@@ -43,7 +43,7 @@ VICTIMS = {
 SWEEP = (
     "demo",
     "--set",
-    f"epochs=[2,{3 * KILLS}]",
+    f"epochs=[2,{6 * KILLS}]",
     "--set",
     "seed=2",
     "--set",
