@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+from collections.abc import Callable, Iterable, Iterator
 
+from cifake.claims import Claim, Owner, Process, claimed
 from cifake.errors import refuse
 from cifake.places import Place, open_place
 from cifake.runs import RunFolder
@@ -49,6 +52,26 @@ def open_root(root: str, *, create: bool) -> Place:
 def run_folder(root: Place, run_id: str) -> RunFolder:
     """The folder of a run below a store, whether it exists or not."""
     return RunFolder(root.at(RUNS).at(run_id))
+
+
+@contextlib.contextmanager
+def claimed_runs(
+    root: Place, run_ids: Iterable[str], owner: Owner, busy: Callable[[Process], None]
+) -> Iterator[dict[str, Claim]]:
+    """Claim runs for as long as the block lasts, in an order that is the same for all.
+
+    Args:
+        root: of the store.
+        run_ids: the runs.
+        owner: who claims them.
+        busy: as `claims.claimed` calls it.
+
+    Yields:
+        The claims by run.
+    """
+    names = sorted(run_ids)
+    with claimed([run_folder(root, name).place for name in names], owner, busy) as claims:
+        yield dict(zip(names, claims, strict=True))
 
 
 def _check(place: Place, *, create: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cifake.claims import Claim, Owner, Process, claimed
+from cifake.claims import Owner, Process
 from cifake.config import run_id
 from cifake.data.locate import parse_sources
 from cifake.data.pack import Pack
@@ -19,11 +19,10 @@ from cifake.data.subsets import split_rows
 from cifake.data.uses import check_uses
 from cifake.data.watch import open_watched
 from cifake.errors import refuse
-from cifake.places import Place
 from cifake.provenance import git_commit
 from cifake.record import Record
 from cifake.session import Aim, Progress, Session, failures_recorded
-from cifake.store import open_root, run_folder
+from cifake.store import claimed_runs, open_root, run_folder
 from cifake.training_request import COMMAND, Request
 
 SHOWN = ("accuracy", "precision", "recall", "f1", "auroc")
@@ -67,7 +66,11 @@ def prepared(request: Request, root: str, data: Sequence[str], console: Console)
         git_commit=git_commit(),
     )
     folders = {run_id(config.config_id, seed): seed for seed in request.seeds}
-    with Owner(store, COMMAND) as owner, _claimed(sorted(folders), store, owner) as claims:
+
+    def busy(process: Process) -> None:
+        refuse(store, f"a run of these is being trained by {process}; wait for it, or end it")
+
+    with Owner(store, COMMAND) as owner, claimed_runs(store, folders, owner, busy) as claims:
         records = {
             folders[name]: Record(
                 run_folder(store, name), config, folders[name], request.device, claim
@@ -75,16 +78,6 @@ def prepared(request: Request, root: str, data: Sequence[str], console: Console)
             for name, claim in claims.items()
         }
         yield Job(aim, packs, {seed: records[seed] for seed in request.seeds})
-
-
-@contextlib.contextmanager
-def _claimed(names: Sequence[str], store: Place, owner: Owner) -> Iterator[dict[str, Claim]]:
-    def busy(process: Process) -> None:
-        refuse(store, f"a run of these is being trained by {process}; wait for it, or end it")
-
-    folders = [run_folder(store, name).place for name in names]
-    with claimed(folders, owner, busy) as claims:
-        yield dict(zip(names, claims, strict=True))
 
 
 def carry_out(job: Job, console: Console) -> int:

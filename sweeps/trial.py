@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from cifake import tables
-from cifake.claims import Claim, Owner, Process, claimed
+from cifake.claims import Owner, Process
 from cifake.config import Config, run_id
 from cifake.data.pack import open_pack
 from cifake.places import open_place
 from cifake.record import Record
 from cifake.session import Aim, Progress, Scores, Session, failures_recorded
+from cifake.store import claimed_runs
 from sweeps.store import Store
 
 _POLL = 2.0
@@ -92,27 +92,18 @@ def run_stack(task: Task, report: Callable[[Report], None]) -> None:
         fallbacks=(*task.fallbacks, *fallbacks),
     )
     store = Store(open_place(task.store))
-    with _claimed(store, config, task) as claims:
+    names = {run_id(config.config_id, seed): seed for seed in task.seeds}
+    with (
+        Owner(store.root, "a trial of a sweep") as owner,
+        claimed_runs(store.root, names, owner, _wait) as claims,
+    ):
         records = {
-            seed: Record(store.run(run_id(config.config_id, seed)), config, seed, device, claim)
-            for seed, claim in claims.items()
+            seed: Record(store.run(name), config, seed, device, claims[name])
+            for name, seed in names.items()
         }
         with failures_recorded(records.values(), task.epochs):
             packs = {name: open_pack(Path(folder)) for name, folder in task.packs.items()}
             Session(aim, packs, records).run(lambda progress: report(_report(progress)))
-
-
-@contextlib.contextmanager
-def _claimed(store: Store, config: Config, task: Task) -> Iterator[dict[int, Claim]]:
-    """The runs of a task, by seed, when nobody else trains one of them any longer."""
-    seeds = {run_id(config.config_id, seed): seed for seed in task.seeds}
-    names = sorted(seeds)
-    with contextlib.ExitStack() as stack:
-        owner = stack.enter_context(Owner(store.root, "a trial of a sweep"))
-        folders = [store.run(name).place for name in names]
-        claims = stack.enter_context(claimed(folders, owner, _wait))
-        by_seed = {seeds[name]: claim for name, claim in zip(names, claims, strict=True)}
-        yield {seed: by_seed[seed] for seed in task.seeds}
 
 
 def _wait(process: Process) -> None:
