@@ -102,4 +102,5 @@ def _check_marker(place: Place, content: bytes) -> None:
     except (ValueError, AttributeError):
         refuse(where, f'is damaged; a store\'s says its schema, as in {{"schema": {SCHEMA}}}')
     if schema != SCHEMA:
-        refuse(where, f"store schema {schema}, this release reads {SCHEMA}; use a release of then")
+        problem = f"store schema {schema}, this release reads {SCHEMA}"
+        refuse(where, f"{problem}; give --store a new folder, or use a release of then")
