@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cifake.config import Config
-from cifake.errors import run_command
+from cifake.errors import refuse, run_command
 from cifake.models import catalogue
 from cifake.store import usual_root
 from sweeps import specfile, upkeep
@@ -218,7 +218,7 @@ def verify(
 ) -> None:
     """Check every file of the store, and say what is damaged and what it costs to redo."""
     console = make_console(stderr=as_json)
-    opened = Store.open(usual_root(store), create=repair)
+    opened = _with_runs(store)
     with console.status("checking …") as line:
         found = list(
             upkeep.verify(opened, repair=repair, advance=lambda run: line.update(f"run {run}"))
@@ -243,7 +243,7 @@ def gc(
     as_json: JsonOption = False,  # noqa: FBT002 - typer makes a flag of it
 ) -> None:
     """List the runs that no sweep of the store asks for, such as those of `cifake train`."""
-    opened = Store.open(usual_root(store), create=remove)
+    opened = _with_runs(store)
     found = upkeep.unasked(opened, datetime.timedelta(days=older_than))
     if remove:
         found = upkeep.remove(opened, found)
@@ -251,6 +251,14 @@ def gc(
         print(json.dumps({"removed": remove, "runs": [asdict(run) for run in found]}, indent=2))
     else:
         print_unasked(found, make_console(), removed=remove)
+
+
+def _with_runs(store: str | None) -> Store:
+    """A store that holds something: a place misspelt is not taken for a sound one."""
+    opened = Store.open(usual_root(store), create=False)
+    if not opened.run_ids():
+        refuse(opened.root, "holds no runs; run `sweeps run` first, or give --store")
+    return opened
 
 
 def _options(options: Mapping[str, object]) -> str:

@@ -221,3 +221,13 @@ def test_runs_in_an_object_store_are_removed_whole(make_task: MakeTask, bucket: 
     assert upkeep.remove(store, [run]) == [run]
     assert store.run_states() == {}
     assert store.run(run.run_id).place.files() == []
+
+
+@pytest.mark.parametrize("name", ["verify", "gc"])
+def test_a_place_without_runs_is_refused_and_not_made(
+    command: Command, tmp_path: Path, name: str
+) -> None:
+    refused = command(name, "--store", tmp_path / "nothing")
+    assert refused.returncode == 2
+    assert "holds no runs; run `sweeps run` first, or give --store" in refused.stderr
+    assert not (tmp_path / "nothing").exists()
