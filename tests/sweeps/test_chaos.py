@@ -40,6 +40,9 @@ VICTIMS = {
 }
 """Kinds of processes, and what the command line of one begins with or holds."""
 
+ALWAYS = set(VICTIMS) - {"worker"}
+"""Kinds that every sweep has. Whether Ray keeps a worker without a trial is the machine's affair."""
+
 SWEEP = (
     "demo",
     "--set",
@@ -156,7 +159,7 @@ def test_rows_are_those_of_an_undisturbed_sweep_whatever_is_killed_when(
         assert chaos.finish() == 0, chaos.log.read_text()[-5000:]
     finally:
         chaos.end()
-    assert set(chaos.killed) == set(VICTIMS)
+    assert set(chaos.killed) >= ALWAYS
     assert store_rows(store) == store_rows(whole)
     opened = Store(LocalPlace(store))
     assert list(verify(opened, repair=False, advance=lambda _: None)) == []
