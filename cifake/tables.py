@@ -15,10 +15,13 @@ import pyarrow.parquet as pq
 from cifake.config import Config, leaves
 
 SCHEMA_VERSION = 3
-"""Version of the tables of runs and sweeps, written into every file.
+"""Version of the tables of runs, written into every file.
 
 Raised when a column comes, goes or changes its meaning.
 """
+
+SWEEPS_VERSION = 4
+"""Version of the tables of sweeps, which are made again from those of runs."""
 
 PACK_VERSION = 1
 """Version of the tables of packs, which are kept when those of runs change."""
@@ -434,17 +437,22 @@ _TABLES = (
             _required("seed", pa.int64(), "", "Seed."),
             _required("config_id", WORD, "", "Its config."),
             _required("run_id", WORD, "", "Its run."),
+            _required("stage", WORD, "", "What asks for it: `grid`, `search` or `confirm`."),
+            _required("role", WORD, "", "Its run's `end`, or a `milestone` of a longer one."),
         ),
+        SWEEPS_VERSION,
     ),
     Table(
         "summary",
         "one metric of one config at one length, over seeds",
-        ("label", "epochs", "dataset", "split", "metric"),
+        ("stage", "label", "epochs", "dataset", "split", "metric"),
         (
             _required("sweep", WORD, "", "Name of the sweep."),
+            _required("stage", WORD, "", "What asks for it: `grid`, `search` or `confirm`."),
             _required("label", STRING, "", "Scientific parameters, as JSON."),
             Column("config_id", WORD, "", "The config; null where nuisance values are averaged."),
             _required("epochs", pa.int32(), "epochs", "Length asked for."),
+            Column("role", WORD, "", "As in `cells`; null where its runs differ."),
             *_key("dataset", "split"),
             _required("metric", WORD, "", "A score of the `evaluations` table."),
             _required("unit", WORD, "", "Its unit."),
@@ -459,6 +467,7 @@ _TABLES = (
             Column("min", pa.float64(), "", "Smallest."),
             Column("max", pa.float64(), "", "Largest."),
         ),
+        SWEEPS_VERSION,
     ),
     Table(
         "benchmarks",
@@ -513,8 +522,9 @@ def documentation() -> str:
         "Generated from `cifake/tables.py` by `make docs`; do not edit by hand.",
         "",
         (
-            f"Schema version {SCHEMA_VERSION}. A missing value is null, never 0. A store holds the "
-            "tables of a run at `runs/<run_id>/<table>.parquet`, and those of a sweep at "
+            f"Schema version {SCHEMA_VERSION}, of `cells` and `summary` {SWEEPS_VERSION}. A "
+            "missing value is null, never 0. A store holds the tables of a run at "
+            "`runs/<run_id>/<table>.parquet`, and those of a sweep at "
             "`sweeps/<name>/<table>.parquet`; `images` and `unreadable` lie in a pack, and "
             "`benchmarks` in `results/benchmarks`."
         ),

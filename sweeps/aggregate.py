@@ -28,11 +28,15 @@ METRICS = (
 )
 """Columns of `evaluations` that are summarised."""
 
-GROUP = ["label", "epochs", "dataset", "split"]
+CONFIG = ["stage", "label", "epochs"]
+"""Columns of `cells` that tell what is summarised over runs."""
 
 
 def cells_table(cells: Sequence[Cell]) -> pa.Table:
     """The cells of a sweep as the table `cells`."""
+    lengths: dict[str, int] = {}
+    for cell in cells:
+        lengths[cell.run_id] = max(cell.variant.epochs, lengths.get(cell.run_id, 0))
     rows = [
         {
             "label": cell.variant.label_json,
@@ -41,6 +45,8 @@ def cells_table(cells: Sequence[Cell]) -> pa.Table:
             "seed": cell.seed,
             "config_id": cell.variant.config.config_id,
             "run_id": cell.run_id,
+            "stage": cell.stage,
+            "role": "end" if cell.variant.epochs == lengths[cell.run_id] else "milestone",
         }
         for cell in cells
     ]
@@ -59,36 +65,41 @@ def summary(sweep: str, cells: pa.Table, evaluations: pa.Table) -> pa.Table:
     joined = asked.merge(
         frame(evaluations), left_on=["run_id", "epochs"], right_on=["run_id", "epoch"]
     )
-    by_label = asked.groupby(["label", "epochs"])
-    sizes = by_label.size().to_dict()
-    configs = by_label["config_id"].unique().to_dict()
+    by_config = asked.groupby(CONFIG)
+    sizes = by_config.size().to_dict()
+    config_ids = by_config["config_id"].unique().to_dict()
+    roles = by_config["role"].unique().to_dict()
     rows = []
     if joined.empty:
         return tables.TABLES["summary"].empty()
-    # Runs that are missing altogether must not take their label with them.
+    # Runs that are missing altogether must not take their config with them.
     places = joined[["dataset", "split"]].drop_duplicates()
-    every = asked[["label", "epochs"]].drop_duplicates().merge(places, how="cross")
-    padded = joined.merge(every, how="outer", on=GROUP)
-    for (label, epochs, dataset, split), group in padded.groupby(GROUP, sort=True):
-        config_ids = configs[label, epochs]
+    every = asked[CONFIG].drop_duplicates().merge(places, how="cross")
+    by = [*CONFIG, "dataset", "split"]
+    padded = joined.merge(every, how="outer", on=by)
+    for key, group in padded.groupby(by, sort=True):
+        config, where = key[: len(CONFIG)], dict(zip(by, key, strict=True))
         for metric in METRICS:
             found = summarise(group[metric].to_numpy(np.float64))
             rows.append(
                 {
                     "sweep": sweep,
-                    "label": label,
-                    "config_id": config_ids[0] if len(config_ids) == 1 else None,
-                    "epochs": epochs,
-                    "dataset": dataset,
-                    "split": split,
+                    **where,
+                    "config_id": _only(config_ids[config]),
+                    "role": _only(roles[config]),
                     "metric": metric,
                     "unit": tables.score_unit(metric),
-                    "n_missing": int(sizes[label, epochs]) - found.n,
+                    "n_missing": int(sizes[config]) - found.n,
                     "interval": INTERVAL,
                     **asdict(found),
                 }
             )
     return tables.TABLES["summary"].from_rows(rows)
+
+
+def _only(values: Sequence[str]) -> str | None:
+    """The value, where there is one."""
+    return values[0] if len(values) == 1 else None
 
 
 def frame(table: pa.Table) -> pd.DataFrame:

@@ -31,6 +31,8 @@ class Cell:
     variant: Variant
     seed: int
     run_id: str
+    stage: str = "grid"
+    """What asks for it: the grid, a search, or a search's last stage, confirm."""
 
 
 @dataclass(frozen=True)
@@ -149,10 +151,12 @@ Decided = Mapping[str, Sequence[Sequence[int]]]
 """By config, the stacks that an earlier plan of the sweep made of runs that were new then."""
 
 
-def make_cells(variants: Iterable[Variant], seeds: Sequence[int]) -> list[Cell]:
+def make_cells(
+    variants: Iterable[Variant], seeds: Sequence[int], stage: str = "grid"
+) -> list[Cell]:
     """Every variant with every seed."""
     return [
-        Cell(variant, seed, run_id(variant.config.config_id, seed))
+        Cell(variant, seed, run_id(variant.config.config_id, seed), stage)
         for variant in variants
         for seed in seeds
     ]

@@ -157,7 +157,7 @@ class Store:
             return None
         except ValueError as error:
             where = f"{self.sweep(name)}/{file}"
-            refuse(where, f"{error}; delete it and run `sweeps report` again")
+            refuse(where, f"{error}; `sweeps run` writes it anew, from what the store has")
 
     def _map(self, function: Callable[[str], T], run_ids: Iterable[str]) -> list[T]:
         """Of every run, several at a time where an answer is long under way."""

@@ -275,9 +275,11 @@ def test_rates_are_shares_and_times_are_seconds() -> None:
                 assert column.unit == "s"
 
 
-def test_packs_and_benchmarks_outlive_a_change_of_the_tables_of_runs() -> None:
+def test_packs_sweeps_and_benchmarks_have_versions_apart_from_the_tables_of_runs() -> None:
     versions = {name: t.schema.metadata[b"cifake.schema_version"] for name, t in TABLES.items()}
     for name in ("images", "unreadable"):
         assert int(versions.pop(name)) == tables.PACK_VERSION
+    for name in ("cells", "summary"):
+        assert int(versions.pop(name)) == tables.SWEEPS_VERSION
     assert int(versions.pop("benchmarks")) == tables.BENCHMARKS_VERSION
     assert {int(version) for version in versions.values()} == {tables.SCHEMA_VERSION}

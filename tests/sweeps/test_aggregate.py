@@ -30,6 +30,8 @@ def cell(label: dict[str, Any], epochs: int, seed: int, nuisance: int = 0) -> di
         "seed": seed,
         "config_id": config_id,
         "run_id": f"{config_id}-{seed}",
+        "stage": "grid",
+        "role": "end" if epochs == 2 else "milestone",
     }
 
 
@@ -112,6 +114,23 @@ def test_the_order_of_rows_is_irrelevant() -> None:
         assert summarised(cells, evaluations).to_pylist() == expected.to_pylist()
 
 
+def test_rows_say_whether_they_are_their_runs_end_or_a_milestone() -> None:
+    found = by_key(summarised(*made()))
+    assert {(key[1], row["role"]) for key, row in found.items()} == {(1, "milestone"), (2, "end")}
+    mixed = [cell({"attention": "none"}, 2, seed) for seed in (0, 1)]
+    mixed[0]["role"] = "milestone"
+    rows = summarised(mixed, made()[1]).to_pylist()
+    assert {row["role"] for row in rows} == {None}
+
+
+def test_stages_of_a_search_are_never_averaged() -> None:
+    cells, evaluations = made()
+    for row in cells:
+        row["stage"] = "confirm" if row["seed"] == 3 else "search"
+    rows = summarised(cells, evaluations).to_pylist()
+    assert {(row["stage"], row["n"]) for row in rows} == {("search", 3), ("confirm", 1)}
+
+
 def test_missing_runs_are_counted() -> None:
     cells, evaluations = made()
     lost = {"srm0-1", "srm0-3"}
@@ -177,3 +196,13 @@ def test_the_cells_of_a_sweep_as_a_table() -> None:
     assert {row["label"] for row in rows} == {'{"attention": "none"}'}
     assert {row["nuisance"] for row in rows} == {'{"batch_size": 8}'}
     assert [row["run_id"] for row in rows] == [cell.run_id for cell in cells]
+    assert [row["role"] for row in rows] == ["milestone", "milestone", "end", "end"]
+    assert {row["stage"] for row in rows} == {"grid"}
+
+
+def test_lengths_that_share_no_epoch_are_each_their_runs_end() -> None:
+    configs = [Config(batch_size=size) for size in (8, 16)]
+    cells = make_cells(
+        [Variant({}, {}, config, n) for n, config in enumerate(configs, start=1)], [0]
+    )
+    assert [row["role"] for row in cells_table(cells).to_pylist()] == ["end", "end"]

@@ -41,7 +41,7 @@ VICTIMS = {
 """Kinds of processes, and what the command line of one begins with or holds."""
 
 ALWAYS = set(VICTIMS) - {"worker"}
-"""Kinds that every sweep has. Whether Ray keeps a worker without a trial is the machine's affair."""
+"""Kinds that every sweep has. Whether Ray keeps workers without a trial is its own affair."""
 
 SWEEP = (
     "demo",

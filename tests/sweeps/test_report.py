@@ -51,6 +51,8 @@ def cells_of(labels: list[dict[str, Any]], lengths: list[int], seeds: int) -> pa
             "seed": seed,
             "config_id": run_id(label, 0),
             "run_id": run_id(label, seed),
+            "stage": "grid",
+            "role": "end" if length == max(lengths) else "milestone",
         }
         for label in labels
         for length in lengths

@@ -242,5 +242,5 @@ def test_damaged_stacks_are_refused_with_what_to_do(store: Store, content: bytes
 def test_a_damaged_table_of_a_sweep_is_refused_with_what_to_do(store: Store) -> None:
     assert store.read_sweep("demo", "cells") is None
     store.write_sweep("demo", "cells.parquet", b"nonsense")
-    with pytest.raises(InputError, match="delete it"):
+    with pytest.raises(InputError, match="`sweeps run` writes it anew"):
         store.read_sweep("demo", "cells")

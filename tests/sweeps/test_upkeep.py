@@ -163,17 +163,17 @@ def test_a_store_in_an_object_store_is_checked_and_mended(make_task: MakeTask, b
 def asked_for(task: Task, seed: int) -> None:
     """Let a sweep ask for a run."""
     store = Store(open_place(task.store))
-    cells = tables.TABLES["cells"].empty().to_pylist()
-    row = dict.fromkeys(tables.TABLES["cells"].schema.names)
-    row |= {
+    row = {
         "run_id": run_of(task, seed),
+        "config_id": store.run(run_of(task, seed)).head().row["config_id"],
         "seed": seed,
         "epochs": 3,
         "label": "base",
         "nuisance": "",
+        "stage": "grid",
+        "role": "end",
     }
-    row |= {"config_id": store.run(run_of(task, seed)).head().row["config_id"]}
-    content = tables.encode("cells", tables.TABLES["cells"].from_rows([*cells, row]))
+    content = tables.encode("cells", tables.TABLES["cells"].from_rows([row]))
     store.write_sweep("a", "cells.parquet", content)
 
 
