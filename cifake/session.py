@@ -69,6 +69,18 @@ class Member:
     scores: Scores
     """Of the `evaluations` table, on validation; empty without it."""
 
+    train_seconds: float
+    """Training time of its epochs so far."""
+
+    parameters: int | None
+
+    def metric(self, name: str) -> float | None:
+        """One of its figures by name, a score of validation as `validation.<score>`."""
+        split, _, score = name.rpartition(".")
+        if split:
+            return self.scores.get(score)
+        return self.train_seconds if name == "train_seconds" else self.parameters
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -121,7 +133,7 @@ class Session:
         """Do what is missing, and report every epoch, the last one found first."""
         for record in self.records.values():
             self._backfill(record)
-        done = min(record.epochs_done for record in self.records.values())
+        done = min(self.aim.epochs, *(record.epochs_done for record in self.records.values()))
         if done:
             report(self._stored(done))
         self._begin()
@@ -254,7 +266,7 @@ class Session:
         for member in kept:
             self.records[member.seed].folder.drop_old_optimizers(epoch.epoch)
         members = [
-            Member(member.seed, member.loss, evaluated[member.seed][1])
+            self._member(member, evaluated[member.seed][1])
             if member.seed in evaluated
             else self._stored_member(member.seed, epoch.epoch)
             for member in kept
@@ -328,8 +340,19 @@ class Session:
             for row in _of_epoch(record.rows("evaluations"), epoch)
             if row["split"] == "validation"
         ]
-        loss = losses[0]["loss"] if losses else None
-        return Member(seed, loss, scores[0] if scores else {})
+        return Member(
+            seed=seed,
+            loss=losses[0]["loss"] if losses else None,
+            scores=scores[0] if scores else {},
+            train_seconds=sum(
+                row["seconds"] for row in record.rows("epochs").to_pylist() if row["epoch"] <= epoch
+            ),
+            parameters=record.row["parameters"],
+        )
+
+    def _member(self, member: MemberEpoch, scores: Scores) -> Member:
+        row = self.records[member.seed].row
+        return Member(member.seed, member.loss, scores, row["train_seconds"], row["parameters"])
 
 
 @contextlib.contextmanager

@@ -22,7 +22,8 @@ from sweeps.outcome import report_sweep, sweep_status, unfinished, write_cells
 from sweeps.plan import Plan
 from sweeps.progress import make_console
 from sweeps.run_grid import plan_grid, print_plan, run_grid
-from sweeps.run_search import SearchPlan, plan_search, print_search_plan, run_search
+from sweeps.run_search import run_confirm, run_search
+from sweeps.search_plan import SearchPlan, plan_search, print_search_plan
 from sweeps.spec import Spec
 from sweeps.store import Store
 from sweeps.sweep import Sweep, open_sweep, read_spec, workers_for
@@ -155,6 +156,9 @@ def _run(spec: Spec, sweep: Sweep, store: Store, console: Console, address: str 
             cells, problems = made.cells, run_grid(sweep, store, made, console, address)
         else:
             cells, problems = run_search(sweep, spec.search, store, console, address)
+            write_cells(spec, store, cells)
+            best, more = run_confirm(sweep, spec.search, store, cells, console, address)
+            cells, problems = [*cells, *best], [*problems, *more]
             write_cells(spec, store, cells)
     except KeyboardInterrupt:
         console.print("stopped; finished epochs are kept, and the same command goes on from there")

@@ -73,8 +73,8 @@ def summary(sweep: str, cells: pa.Table, evaluations: pa.Table) -> pa.Table:
     if joined.empty:
         return tables.TABLES["summary"].empty()
     # Runs that are missing altogether must not take their config with them.
-    places = joined[["dataset", "split"]].drop_duplicates()
-    every = asked[CONFIG].drop_duplicates().merge(places, how="cross")
+    places = joined[["stage", "dataset", "split"]].drop_duplicates()
+    every = asked[CONFIG].drop_duplicates().merge(places, on="stage")
     by = [*CONFIG, "dataset", "split"]
     padded = joined.merge(every, how="outer", on=by)
     for key, group in padded.groupby(by, sort=True):

@@ -82,13 +82,14 @@ def sweep_status(spec: Spec, store: Store) -> Status:
 
 
 def unfinished(store: Store, cells: Sequence[Cell]) -> bool:
-    """Whether a cell has no result; those that a scheduler stopped have theirs."""
+    """Whether a cell has no result. Of a search, to be stopped or to diverge is one."""
+    outcomes = {"grid": (), "search": ("pruned", "diverged"), "confirm": ()}
     states = store.run_states({cell.run_id for cell in cells})
     for cell in cells:
         state = states.get(cell.run_id)
         if state is None:
             return True
-        if state.epochs_done < cell.variant.epochs and state.status != "pruned":
+        if state.epochs_done < cell.variant.epochs and state.status not in outcomes[cell.stage]:
             return True
     return False
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import yaml
@@ -15,6 +17,7 @@ from cifake.errors import InputError, Mistake, suggest
 from cifake.parameters import EPOCHS, PARAMETERS, combination_problems, explain, value_problem
 from sweeps.spec import (
     SEED,
+    Confirm,
     Dimension,
     Resources,
     Scheduler,
@@ -22,9 +25,16 @@ from sweeps.spec import (
     Shape,
     Spec,
     ordered_space,
+    points,
     product,
 )
 from sweeps.specfile import SpecFile
+
+MAX_PROBES = 1_000
+"""Combinations of a search's choices that are looked at beforehand."""
+
+MAX_POINTS = 100_000
+"""Points of the largest grid."""
 
 MAX_SEEDS = 10_000
 """More seeds than anyone trains; the bound keeps a slip from filling the memory."""
@@ -58,6 +68,8 @@ def parse(file: SpecFile) -> Spec:
     seeds = _seeds(file, shape.nuisance.get(SEED, 1), mistakes)
     if shape.search is not None:
         _check_search(file, shape, shape.search, sections, mistakes)
+        _check_sampler(file, shape.search, mistakes)
+        _check_confirm(file, shape.search, seeds, mistakes)
     if mistakes:
         raise InputError(mistakes)
     spec = Spec(
@@ -134,6 +146,7 @@ def _class_at(loc: tuple[int | str, ...]) -> type[Settings] | None:
         ("resources",): Resources,
         ("search",): Search,
         ("search", "scheduler"): Scheduler,
+        ("search", "confirm"): Confirm,
     }
     if loc[:2] == ("search", "space"):
         return Dimension
@@ -188,8 +201,9 @@ def _check_values(
             mistakes.append(file.mistake(here, problem, value))
 
 
-def _seeds(file: SpecFile, given: Any, mistakes: list[Mistake]) -> list[int]:
-    place = "nuisance.seed"
+def _seeds(
+    file: SpecFile, given: Any, mistakes: list[Mistake], place: str = "nuisance.seed"
+) -> list[int]:
     whole = isinstance(given, int) and not isinstance(given, bool)
     if whole and 1 <= given <= MAX_SEEDS:
         return list(range(given))
@@ -240,6 +254,48 @@ def _check_search(
         mistakes.append(file.mistake("search.space", str(error), None))
 
 
+def _check_sampler(file: SpecFile, search: Search, mistakes: list[Mistake]) -> None:
+    """Whether the sampler can draw from the space."""
+    space = search.space
+    if search.sampler == "grid":
+        endless = [path for path, dimension in space.items() if dimension.points is None]
+        for path in endless:
+            problem = "a grid needs values to choose from: choice or int_uniform"
+            mistakes.append(file.mistake(f"search.space.{path}", problem, None))
+        # Counted without conditions, which only take points away.
+        most = math.prod(dimension.size or 1 for dimension in space.values())
+        if most > MAX_POINTS:
+            problem = f"a grid has {MAX_POINTS:,} points at most; take random or tpe"
+            mistakes.append(file.mistake("search.space", problem, f"{most:,} points"))
+    if search.sampler == "cma_es":
+        for path, dimension in space.items():
+            if dimension.choice is not None or dimension.when:
+                problem = "cma_es needs ranges of numbers without conditions; take tpe or gp"
+                mistakes.append(file.mistake(f"search.space.{path}", problem, None))
+        if len(space) < 2:
+            problem = "cma_es needs two dimensions or more; take tpe or gp"
+            mistakes.append(file.mistake("search.space", problem, list(space)))
+
+
+def _check_confirm(
+    file: SpecFile, search: Search, used: list[int], mistakes: list[Mistake]
+) -> None:
+    """Whether the seeds of the last stage are fresh."""
+    if search.confirm is None:
+        return
+    place, given = "search.confirm.seeds", search.confirm.seeds
+    seeds = _seeds(file, given, mistakes, place)
+    stale = sorted(set(seeds) & set(used)) if isinstance(given, list) else []
+    if stale:
+        problem = (
+            f"the search used {', '.join(map(str, stale))}, so they are not fresh; give others"
+        )
+        mistakes.append(file.mistake(place, problem, given))
+    elif isinstance(given, int) and used and max(used) + given >= 2**63:
+        problem = "there are no seeds left behind those of the search; give a list"
+        mistakes.append(file.mistake(place, problem, given))
+
+
 def _check_conditions(
     file: SpecFile, place: str, dimension: Dimension, given: set[str], mistakes: list[Mistake]
 ) -> None:
@@ -257,15 +313,23 @@ def _check_conditions(
 
 def _check_combinations(file: SpecFile, spec: Spec, mistakes: list[Mistake]) -> None:
     seen: set[str] = set()
-    # A search's values are checked one by one; a combination takes its first of each.
-    suggested = {} if spec.search is None else _first_values(spec, spec.search)
     for scientific in product(spec.scientific):
         for nuisance in product(spec.nuisance):
-            values = {**spec.fixed, **suggested, **scientific, **nuisance}
-            for problem in combination_problems(spec.data, values):
-                if problem not in seen:
-                    seen.add(problem)
-                    mistakes.append(_combination_mistake(file, spec, values, problem))
+            given = {**spec.fixed, **scientific, **nuisance}
+            for suggested in _suggestions(spec, given):
+                values = {**given, **suggested}
+                for problem in combination_problems(spec.data, values):
+                    if problem not in seen:
+                        seen.add(problem)
+                        mistakes.append(_combination_mistake(file, spec, values, problem))
+
+
+def _suggestions(spec: Spec, given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What a search may join to a combination: its choices, with each range by its low end."""
+    if spec.search is None:
+        yield {}
+    else:
+        yield from islice(points(spec.search, given, corners=True), MAX_PROBES)
 
 
 def _combination_mistake(
@@ -277,13 +341,3 @@ def _combination_mistake(
     )
     place = f"{section}.{path}" if section else path
     return file.mistake(place, rest or problem, values.get(path))
-
-
-def _first_values(spec: Spec, search: Search) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    known = {path: choices[0] for path, choices in {**spec.scientific, **spec.nuisance}.items()}
-    for path, dimension in ordered_space(search):
-        context = {**spec.fixed, **known, **values}
-        if all(context.get(name) == value for name, value in dimension.when.items()):
-            values[path] = dimension.values[0]
-    return values

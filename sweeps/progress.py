@@ -22,9 +22,19 @@ def make_console(*, stderr: bool = False) -> Console:
 
 
 class View:
-    """Runs done and left, epochs, rate, expected end and the best validation score so far."""
+    """Runs done and left, epochs, rate, expected end and the best value of a metric so far.
 
-    def __init__(self, console: Console, *, runs: int, epochs: int, metric: str, mode: str) -> None:
+    Args:
+        console: to print to.
+        runs: in all; null where nobody knows.
+        epochs: over all runs; null where nobody knows.
+        metric: to be shown.
+        mode: which way it is better, `max` or `min`.
+    """
+
+    def __init__(
+        self, console: Console, *, runs: int | None, epochs: int | None, metric: str, mode: str
+    ) -> None:
         self.console = console
         self.metric = metric
         self.better = max if mode == "max" else min
@@ -77,12 +87,12 @@ class View:
     def line(self) -> str:
         """The state of the sweep in one line."""
         elapsed = time.monotonic() - self.started
-        parts = [f"runs {self.runs_done}/{self.runs}"]
+        parts = [f"runs {_of(self.runs_done, self.runs)}"]
         if self.bar is None:
-            parts.append(f"epochs {self.epochs_done}/{self.epochs}")
+            parts.append(f"epochs {_of(self.epochs_done, self.epochs)}")
         if self.images:
             parts.append(f"{self.images / elapsed:,.0f} images/s")
-        if 0 < self.epochs_done < self.epochs:
+        if self.epochs is not None and 0 < self.epochs_done < self.epochs:
             left = elapsed / self.epochs_done * (self.epochs - self.epochs_done)
             parts.append(f"about {duration(left)} left")
         if self.best is not None:
@@ -95,6 +105,11 @@ class View:
         elif time.monotonic() - self.last_line >= _LOG_EVERY_SECONDS:
             self.last_line = time.monotonic()
             self.console.print(self.line(), highlight=False, soft_wrap=True)
+
+
+def _of(done: int, whole: int | None) -> str:
+    """How many of how many, where that is known."""
+    return str(done) if whole is None else f"{done}/{whole}"
 
 
 def duration(seconds: float) -> str:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
 from cifake.provenance import git_commit
 from sweeps import authentication
 from sweeps.costs import Costs
 from sweeps.forecast import recorded
-from sweeps.plan import Plan, make_plan
+from sweeps.plan import Cell, Plan, make_plan
 from sweeps.progress import View, duration
 from sweeps.store import Store
 from sweeps.sweep import Sweep, workers_for
 
 
 def plan_grid(sweep: Sweep, store: Store, workers: int) -> Plan:
-    """Plan the cells of a sweep; a search's proposals are not known beforehand."""
+    """Plan the cells of a sweep's grid; a search's proposals are not known beforehand."""
+    return plan_cells(sweep, sweep.cells(), store, workers)
+
+
+def plan_cells(sweep: Sweep, cells: Sequence[Cell], store: Store, workers: int) -> Plan:
+    """Plan some cells of a sweep."""
     known = store.run_states()
     return make_plan(
-        sweep.cells(),
+        cells,
         known,
         sweep.evaluations,
         workers=workers,
@@ -48,7 +55,7 @@ def run_grid(
     commit = git_commit()
     with tuner.cluster(address) as cores:
         if address is not None:
-            plan = plan_grid(sweep, store, workers_for(sweep.spec, cores))
+            plan = plan_cells(sweep, plan.cells, store, workers_for(sweep.spec, cores))
         # A kill must not change which runs are trained together: the next plan keeps to this one.
         before = store.read_stacks(sweep.spec.name)
         store.write_stacks(sweep.spec.name, {**before, **plan.new_stacks()})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -31,13 +31,27 @@ class Resources(Settings):
 
 
 class Scheduler(Settings):
-    """Which trials of a search are stopped early."""
+    """Which trials of a search are stopped early, by the mean of its metric over seeds."""
 
-    name: Literal["asha"] = "asha"
-    """Asynchronous successive halving (Li et al. 2020)."""
+    name: Literal["asha", "median", "hyperband"] = "asha"
+    """Asynchronous successive halving (Li et al. 2020), the median of other trials at the same
+    epoch (Golovin et al. 2017), or brackets of halving (Li et al. 2018)."""
 
     grace_epochs: int = Field(1, ge=1)
     """Epochs that every trial is given."""
+
+    reduction_factor: int = Field(3, ge=2)
+    """Of so many trials one goes on at each halving."""
+
+
+class Confirm(Settings):
+    """The last stage of a search: the best are trained with fresh seeds and evaluated on test."""
+
+    top: int = Field(3, ge=1, le=1000)
+    """How many of each study's proposals, by validation."""
+
+    seeds: int | list[int] = 10
+    """A number of seeds that the search did not use, or a list of such."""
 
 
 class Dimension(Settings):
@@ -69,6 +83,33 @@ class Dimension(Settings):
             raise ValueError("a log scale needs a low end above 0")
         return self
 
+    def exists(self, values: Mapping[str, Any]) -> bool:
+        """Whether its condition holds under the values of other parameters."""
+        return all(values.get(path) == value for path, value in self.when.items())
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value could have been drawn from it."""
+        if self.choice is not None:
+            kind = isinstance(value, bool)
+            return any(value == each and isinstance(each, bool) == kind for each in self.choice)
+        whole = self.int_uniform is None or isinstance(value, int)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and whole and bool(self.values[0] <= value <= self.values[1])
+
+    @property
+    def points(self) -> Sequence[Any] | None:
+        """Every value that it can take; null for a range of real numbers."""
+        if self.int_uniform is not None:
+            return range(self.int_uniform[0], self.int_uniform[1] + 1)
+        return self.choice
+
+    @property
+    def size(self) -> int | None:
+        """How many values it can take; null for a range of real numbers."""
+        if self.int_uniform is not None:
+            return self.int_uniform[1] - self.int_uniform[0] + 1
+        return None if self.choice is None else len(self.choice)
+
     @property
     def kinds(self) -> list[str]:
         """The kinds of range that are given."""
@@ -81,20 +122,36 @@ class Dimension(Settings):
         return list(getattr(self, self.kinds[0]))
 
 
+COSTS = ("train_seconds", "parameters")
+"""What a search can optimise beside validation scores: training time and size of a run."""
+
+METRICS = (*(f"validation.{score}" for score in SCORES), *COSTS)
+"""All that a search can optimise."""
+
+
 class Search(Settings):
     """A search over hyperparameters with Optuna."""
 
-    sampler: Literal["tpe", "random"] = "tpe"
+    sampler: Literal["tpe", "random", "cma_es", "gp", "nsga2", "grid"] = "tpe"
     """What proposes the next values."""
 
-    trials: int = Field(ge=1, le=1_000_000)
-    """Proposals, each trained with every seed."""
+    trials: int | None = Field(None, ge=1, le=1_000_000)
+    """Budget of each study: proposals, each trained with every seed."""
 
-    metric: str = "validation.auroc"
-    """What is optimised: the mean over seeds of a validation score."""
+    hours: float | None = Field(None, gt=0)
+    """Budget of each study: hours that it is worked on."""
 
-    mode: Literal["max", "min"] = "max"
-    """Which way is better."""
+    core_hours: float | None = Field(None, gt=0)
+    """Budget of each study: hours times processor cores."""
+
+    gpu_hours: float | None = Field(None, gt=0)
+    """Budget of each study: hours times GPUs."""
+
+    metric: list[str] = ["validation.auroc"]
+    """What is optimised: means over seeds. One, or several for a front of the best trade-offs."""
+
+    mode: list[Literal["max", "min"]] = ["max"]
+    """Which way is better, for each metric."""
 
     seed: int = Field(0, ge=0)
     """Seed of the sampler."""
@@ -102,19 +159,54 @@ class Search(Settings):
     scheduler: Scheduler | None = None
     """Early stopping."""
 
+    confirm: Confirm | None = None
+    """Train the best again with fresh seeds, since the best of many is so by luck in part."""
+
     space: dict[str, Dimension] = Field(min_length=1)
     """Ranges by parameter."""
 
+    @field_validator("metric", "mode", mode="before")
+    @classmethod
+    def _several(cls, given: Any) -> Any:
+        return [given] if isinstance(given, str) else given
+
     @field_validator("metric")
     @classmethod
-    def _check_metric(cls, metric: str) -> str:
-        split, _, score = metric.partition(".")
-        if split != "validation" or score not in SCORES:
+    def _check_metric(cls, metrics: list[str]) -> list[str]:
+        if not metrics or any(metric not in METRICS for metric in metrics):
             raise ValueError(
-                "must be validation.<score>, since the test split chooses nothing; "
-                f"scores: {', '.join(SCORES)}"
+                "must be validation.<score>, since the test split chooses nothing, or a cost; "
+                f"scores: {', '.join(SCORES)}; costs: {', '.join(COSTS)}"
             )
-        return metric
+        if len(set(metrics)) < len(metrics):
+            raise ValueError("names a metric twice; remove one")
+        return metrics
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.metric) != len(self.mode):
+            raise ValueError(
+                f"{len(self.metric)} metric{'s' * (len(self.metric) > 1)} and {len(self.mode)} "
+                "mode: give one mode, max or min, for each"
+            )
+        if len(self.metric) > 1 and self.scheduler is not None:
+            raise ValueError("a scheduler compares by one metric; drop it, or the other metrics")
+        if len(self.metric) > 1 and self.sampler == "cma_es":
+            raise ValueError("cma_es optimises one metric; take nsga2, tpe or gp for several")
+        if self.sampler != "grid" and not self.budget:
+            raise ValueError("needs a budget: trials, hours, core_hours or gpu_hours")
+        return self
+
+    @property
+    def budget(self) -> dict[str, float]:
+        """What may be spent on a study, by kind; the kinds that are not bounded are left out."""
+        kinds = ("trials", "hours", "core_hours", "gpu_hours")
+        return {kind: getattr(self, kind) for kind in kinds if getattr(self, kind) is not None}
+
+    @property
+    def objectives(self) -> list[tuple[str, str]]:
+        """Every metric with its mode, the most important first."""
+        return list(zip(self.metric, self.mode, strict=True))
 
 
 class Shape(Settings):
@@ -204,7 +296,15 @@ class Spec:
     @property
     def datasets(self) -> list[str]:
         """Every data set that is needed."""
-        return list(dict.fromkeys([self.data.train, *self.evaluate]))
+        confirmed = [] if self.confirming is None else self.confirming.evaluate
+        return list(dict.fromkeys([self.data.train, *self.evaluate, *confirmed]))
+
+    @property
+    def confirming(self) -> Spec | None:
+        """The last stage of its search as a specification: fresh seeds, and test sets."""
+        if self.search is None or self.search.confirm is None:
+            return None
+        return replace(self, search=None, seeds=fresh_seeds(self.search.confirm, self.seeds))
 
     def variants(
         self, fingerprint: str, suggested: Mapping[str, Any] | None = None
@@ -236,6 +336,65 @@ class Spec:
         for first in product(self.scientific):
             for second in product(self.nuisance):
                 yield first, second
+
+
+def fresh_seeds(confirm: Confirm, used: Sequence[int]) -> list[int]:
+    """The seeds of the last stage of a search that used some."""
+    if isinstance(confirm.seeds, list):
+        return confirm.seeds
+    return list(range(max(used) + 1, max(used) + 1 + confirm.seeds))
+
+
+def points(
+    search: Search, context: Mapping[str, Any], *, corners: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Every point of a space without ranges of real numbers.
+
+    Args:
+        search: whose space.
+        context: parameters with one value; conditions may look at them.
+        corners: whether the low end of a range of numbers is to stand for all of it.
+
+    Raises:
+        ValueError: a dimension has no end of values.
+    """
+
+    def extended(given: dict[str, Any], left: list[tuple[str, Dimension]]) -> Iterator[Any]:
+        if not left:
+            yield given
+            return
+        (path, dimension), *rest = left
+        if not dimension.exists({**context, **given}):
+            yield from extended(given, rest)
+            return
+        values = dimension.points
+        if corners and dimension.choice is None:
+            values = dimension.values[:1]
+        if values is None:
+            raise ValueError(f"{path} is a range of real numbers")
+        for value in values:
+            yield from extended({**given, path: value}, rest)
+
+    yield from extended({}, ordered_space(search))
+
+
+def point_of(
+    search: Search, context: Mapping[str, Any], config: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The point of a space that a config lies at; null if it lies outside.
+
+    Args:
+        search: whose space.
+        context: parameters with one value; conditions may look at them.
+        config: parameters by path.
+    """
+    found: dict[str, Any] = {}
+    for path, dimension in ordered_space(search):
+        if dimension.exists({**context, **found}):
+            if not dimension.holds(config.get(path)):
+                return None
+            found[path] = config[path]
+    return found
 
 
 def ordered_space(search: Search) -> list[tuple[str, Dimension]]:

@@ -54,7 +54,9 @@ class Sweep:
     def cells(self, suggestions: Sequence[Mapping[str, Any]] = ({},)) -> list[Cell]:
         """The cells of the grid, or of some proposals of a search."""
         variants = [v for each in suggestions for v in self.spec.variants(self.fingerprint, each)]
-        return make_cells(variants, self.spec.seeds)
+        return make_cells(
+            variants, self.spec.seeds, "grid" if self.spec.search is None else "search"
+        )
 
     def task(
         self, stack: Stack, store: Store, commit: str | None, *, width: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from cifake import tables
 from cifake.claims import Owner, Process
 from cifake.config import Config, run_id
 from cifake.data.pack import open_pack
 from cifake.places import open_place
 from cifake.record import Record
-from cifake.session import Aim, Progress, Scores, Session, failures_recorded
+from cifake.session import Aim, Member, Progress, Session, failures_recorded
 from cifake.store import claimed_runs
+from sweeps.spec import METRICS
 from sweeps.store import Store
 
 _POLL = 2.0
@@ -65,9 +67,13 @@ class Report:
     images: int
     seconds: float
     scores: dict[str, float]
-    """Mean over runs of each validation score, as `validation.<score>`; NaN where undefined."""
+    """Mean over runs of each validation score, as `validation.<score>`, of `train_seconds` and of
+    `parameters`; NaN where one of the runs has none."""
 
-    diverged: tuple[int, ...] = ()
+    stds: dict[str, float]
+    """Sample standard deviations over runs, likewise; NaN for one run."""
+
+    diverged: Sequence[int] = ()
     """Seeds dropped in this epoch."""
 
 
@@ -103,7 +109,8 @@ def run_stack(task: Task, report: Callable[[Report], None]) -> None:
         }
         with failures_recorded(records.values(), task.epochs):
             packs = {name: open_pack(Path(folder)) for name, folder in task.packs.items()}
-            Session(aim, packs, records).run(lambda progress: report(_report(progress)))
+            session = Session(aim, packs, records)
+            session.run(lambda progress: report(_report(progress, len(task.seeds))))
 
 
 def _wait(process: Process) -> None:
@@ -123,23 +130,25 @@ def _device(gpus: float) -> tuple[str, tuple[str, ...]]:
     return "cpu", (f"trained on the CPU: {gpus:g} GPU was asked for, and torch found none",)
 
 
-def _report(progress: Progress) -> Report:
+def _report(progress: Progress, runs: int) -> Report:
+    found = {name: _values(progress.members, name, runs) for name in METRICS}
     return Report(
         epoch=progress.epoch,
         width=len(progress.members),
         epochs_trained=progress.epochs_trained,
         images=progress.images,
         seconds=progress.seconds,
-        scores=_means([member.scores for member in progress.members]),
+        scores={name: float(np.mean(values)) for name, values in found.items()},
+        stds={
+            name: float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+            for name, values in found.items()
+        },
         diverged=progress.diverged,
     )
 
 
-def _means(rows: Sequence[Scores]) -> dict[str, float]:
-    means = {}
-    for score in tables.SCORES:
-        values = [row.get(score) for row in rows]
-        defined = [value for value in values if value is not None]
-        complete = defined and len(defined) == len(values)
-        means[f"validation.{score}"] = float(np.mean(defined)) if complete else float("nan")
-    return means
+def _values(members: Sequence[Member], metric: str, runs: int) -> npt.NDArray[np.float64]:
+    """A metric of every run; NaN for those that diverged, which are no members any more."""
+    values = [member.metric(metric) for member in members]
+    known = [math.nan if value is None else value for value in values]
+    return np.asarray(known + [math.nan] * (runs - len(known)), np.float64)

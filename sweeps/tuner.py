@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import joblib
 import ray
-from optuna.storages import JournalStorage
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 
-from sweeps.search import make_search
-from sweeps.spec import Resources, Search
+from sweeps.objectives import Reached
+from sweeps.search.study import Study
+from sweeps.spec import Resources
 from sweeps.trial import Report, Task, run_stack
 from sweeps.watch import watched
 
 ATTEMPTS = 3
 """How often a trial is started before it stays failed."""
+
+_REPORT = "report"
 
 _OBJECT_STORE_BYTES = 80 * 2**20
 
@@ -96,60 +100,94 @@ def run_tasks(
     return _fit(trainable, resources, callback, tune.TuneConfig(reuse_actors=True), tuner_arguments)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """What a search needs beside its space."""
-
-    name: str
-    storage: JournalStorage
-    context: Mapping[str, Any]
-    """Parameters with one value; conditions of the space may look at them."""
-
-    trials: int
-    """Proposals still to be made."""
-
-    epochs: int
-    """Length of a trial."""
-
-    workers: int
-    """Trials at the same time."""
-
-
 def run_search(
-    search: Search,
+    study: Study,
     make_task: Callable[[Mapping[str, Any]], Task],
-    resources: Resources,
     on_epoch: Callable[[Report], None],
     on_stack: Callable[[Task], None],
     *,
-    study: Study,
+    workers: int,
 ) -> list[str]:
-    """Run one study: Optuna proposes values, each proposal is one trial of all seeds.
+    """Try what a study proposes, each proposal as one trial of all seeds, until it has no more.
 
     Args:
-        search: the specification's search.
+        study: what proposes, and hears what came of it.
         make_task: from proposed values to a task.
-        resources: of one trial.
         on_epoch: called after every epoch of every trial.
         on_stack: called when a trial ends.
-        study: which study, and how much of it is left.
+        workers: trials at the same time.
 
     Returns:
         What went wrong, as in `run_tasks`.
     """
 
     def trainable(config: dict[str, Any]) -> None:
-        run_stack(make_task(config), _tell)
+        run_stack(make_task(config["params"]), _tell)
 
-    callback = _Callback(on_epoch, lambda config: on_stack(make_task(config)))
+    callback = _Callback(on_epoch, lambda config: on_stack(make_task(config["params"])))
     tune_config = tune.TuneConfig(
-        search_alg=make_search(search, study.context, study.name, study.storage),
-        scheduler=_scheduler(search, study.epochs),
-        num_samples=study.trials,
-        max_concurrent_trials=study.workers,
+        search_alg=_Proposals(study),
+        scheduler=_Stopping(study),
+        num_samples=-1,
+        max_concurrent_trials=workers,
         reuse_actors=True,
     )
-    return _fit(trainable, resources, callback, tune_config, {})
+    return _fit(trainable, study.resources, callback, tune_config, {})
+
+
+class _Proposals(Searcher):
+    """What a study proposes, as Tune asks for it."""
+
+    def __init__(self, study: Study) -> None:
+        super().__init__()
+        self.study = study
+        self.numbers: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The next proposal."""
+        proposal = self.study.propose()
+        if proposal is None:
+            finished: Any = Searcher.FINISHED  # a word, which Ray's signature leaves out
+            return finished  # type: ignore[no-any-return]
+        self.numbers[trial_id] = proposal.number
+        return {"number": proposal.number, "params": dict(proposal.params)}
+
+    def on_trial_complete(
+        self,
+        trial_id: str,
+        result: dict[str, Any] | None = None,
+        error: bool = False,  # noqa: FBT001, FBT002 - Ray calls it so
+    ) -> None:
+        """A trial ended."""
+        reached = None if error or result is None else _reached(result)
+        self.study.end(self.numbers.pop(trial_id), reached)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study's storage resumes, never Tune's experiment."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, likewise."""
+
+
+class _Stopping(FIFOScheduler):
+    """Trials in the order of their proposals, each as long as its study wants it."""
+
+    def __init__(self, study: Study) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.study = study
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """An epoch ended."""
+        del tune_controller
+        reached = _reached(result)
+        stays = reached is None or self.study.goes_on(trial.config["number"], reached)
+        return TrialScheduler.CONTINUE if stays else TrialScheduler.STOP
+
+
+def _reached(result: Mapping[str, Any]) -> Reached | None:
+    """How far a trial is; null where it has not reported yet."""
+    report = _told(result)
+    return None if report is None else Reached(report.epoch, report.scores, report.stds)
 
 
 class _Callback(tune.Callback):
@@ -175,8 +213,9 @@ class _Callback(tune.Callback):
     ) -> None:
         """An epoch ended."""
         del iteration, trials, trial, info
-        if "report" in result:
-            self.on_epoch(Report(**result["report"]))
+        report = _told(result)
+        if report is not None:
+            self.on_epoch(report)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial ended."""
@@ -223,19 +262,13 @@ def _gpus(resources: Resources) -> float:
 
 
 def _tell(report: Report) -> None:
-    tune.report({"report": asdict(report), "epoch": report.epoch, **report.scores})
+    # As one word: Tune flattens what is nested, for every listener anew.
+    tune.report({_REPORT: json.dumps(asdict(report))})
 
 
-def _scheduler(search: Search, epochs: int) -> TrialScheduler | None:
-    if search.scheduler is None:
-        return None
-    return ASHAScheduler(
-        time_attr="epoch",
-        metric=search.metric,
-        mode=search.mode,
-        grace_period=min(search.scheduler.grace_epochs, epochs),
-        max_t=epochs,
-    )
+def _told(result: Mapping[str, Any]) -> Report | None:
+    """What a trial reported; null where it has not yet."""
+    return Report(**json.loads(result[_REPORT])) if _REPORT in result else None
 
 
 def _last_line(error: Exception) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Console
 
+from sweeps.objectives import RUN_TABLES
+from sweeps.proposals import proposals
 from sweeps.report.figures import learning_curves, save, threshold_curves
 from sweeps.report.headline import headline, print_headline
-from sweeps.report.markdown import grid_findings, render, search_findings
-from sweeps.report.proposals import print_proposals, proposals
+from sweeps.report.markdown import CONFIRMED, grid_findings, render, search_findings
+from sweeps.report.tried import print_proposals
 from sweeps.spec import Spec
 from sweeps.store import Store
 
@@ -26,14 +29,17 @@ def write_report(
     drawn = {name: save(figure) for name, figure in figures.items() if figure is not None}
     for name, content in drawn.items():
         store.write_sweep(spec.name, f"figures/{name}", content)
-    if spec.search is None:
-        rows = headline(summary)
-        print_headline(rows, console)
-        findings = grid_findings(rows)
-    else:
-        tried = proposals(spec.search, cells, evaluations)
+    findings = []
+    if spec.search is not None:
+        found = {name: store.read_many(run_ids, name) for name in RUN_TABLES}
+        tried = proposals(spec.search, cells, found)
         print_proposals(spec.search, tried, console)
-        findings = search_findings(spec.search, tried)
+        findings += search_findings(spec.search, tried)
+    rows = headline(summary.filter(pc.field("stage") != "search"))
+    if spec.search is None or rows:
+        confirmed = spec.search is not None
+        print_headline(rows, console, confirmed=confirmed)
+        findings += [*([CONFIRMED] if confirmed else []), *grid_findings(rows)]
     text = render(spec, findings, store.read_many(run_ids, "runs"), list(drawn))
     path = store.write_sweep(spec.name, "report.md", text.encode())
     console.print(f"report: {path}", highlight=False, soft_wrap=True)

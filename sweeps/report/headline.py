@@ -89,11 +89,12 @@ def percent(metric: Mapping[str, float | None]) -> str:
     return f"{100 * mean:.2f} ± {50 * (high - low):.2f}"
 
 
-def print_headline(rows: list[Row], console: Console) -> None:
+def print_headline(rows: list[Row], console: Console, *, confirmed: bool = False) -> None:
     """Print the headline rows as a table: on test where it was evaluated, else on validation."""
     shown = [row for row in rows if row.split == "test"] or rows
     names = label_columns(shown)
-    table = Table(title="mean over seeds, %, ± 95 % interval", title_justify="left")
+    seeds = "fresh seeds" if confirmed else "seeds"
+    table = Table(title=f"mean over {seeds}, %, ± 95 % interval", title_justify="left")
     for name in (*names, "epochs", "evaluated on"):
         table.add_column(name, no_wrap=True)
     for name in (*HEADLINE_METRICS, "seeds"):

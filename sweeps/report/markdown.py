@@ -6,9 +6,15 @@ from typing import Any
 
 import pyarrow as pa
 
+from sweeps.proposals import Proposal
 from sweeps.report.headline import HEADLINE_METRICS, Row, cell_text, label_columns, percent
-from sweeps.report.proposals import Proposal, best_sentence, proposal_table
+from sweeps.report.tried import best_sentence, proposal_table
 from sweeps.spec import Search, Spec
+
+CONFIRMED = """## The best, confirmed
+
+Trained again with seeds that chose nothing, and evaluated on test for the first time."""
+"""What opens the findings of a search's last stage."""
 
 _CAPTIONS = {
     "learning-curves.png": "Validation accuracy by epoch: mean over seeds and its 95 % interval.",

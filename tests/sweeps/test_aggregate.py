@@ -131,6 +131,15 @@ def test_stages_of_a_search_are_never_averaged() -> None:
     assert {(row["stage"], row["n"]) for row in rows} == {("search", 3), ("confirm", 1)}
 
 
+def test_a_stage_that_was_never_evaluated_on_a_split_has_no_rows_of_it() -> None:
+    cells, evaluations = made()
+    for row in cells:
+        row["stage"] = "confirm" if row["seed"] == 3 else "search"
+    kept = [r for r in evaluations if r["split"] == "validation" or r["run_id"].endswith("-3")]
+    rows = summarised(cells, kept).to_pylist()
+    assert {row["stage"] for row in rows if row["split"] == "test"} == {"confirm"}
+
+
 def test_missing_runs_are_counted() -> None:
     cells, evaluations = made()
     lost = {"srm0-1", "srm0-3"}

@@ -473,6 +473,85 @@ def test_a_sweep_that_another_process_runs_is_refused_with_who_it_is(
 # A search.
 
 
+def test_the_best_of_a_search_are_confirmed_with_fresh_seeds_on_test(
+    command: Command, store_rows: StoreRows, tmp_path: Path
+) -> None:
+    spec = tmp_path / "little.yaml"
+    spec.write_text(SEARCH.replace("search:\n", "search:\n  confirm: {top: 2, seeds: 3}\n"))
+    store = tmp_path / "store"
+    planned = ended(command("plan", spec, "--store", store))
+    assert "then the best are confirmed with fresh seeds: 6 runs" in planned
+    output = ended(command("run", spec, "--store", store))
+    assert "the best 2 are confirmed with fresh seeds" in output
+    opened = Store(LocalPlace(store))
+    cells = opened.read_sweep("little", "cells").to_pylist()
+    best = [cell for cell in cells if cell["stage"] == "confirm"]
+    assert {cell["seed"] for cell in best} == {2, 3, 4}
+    assert len(best) == 2 * 3
+    assert {cell["label"] for cell in best} < {c["label"] for c in cells if c["stage"] == "search"}
+    tested = {
+        run_id
+        for run_id, rows in store_rows(store).items()
+        if any(row["split"] == "test" for row in rows["evaluations"])
+    }
+    assert tested == {cell["run_id"] for cell in best}
+    summary = opened.read_sweep("little", "summary").to_pylist()
+    assert {row["stage"] for row in summary if row["split"] == "test"} == {"confirm"}
+    report = (store / "sweeps" / "little" / "report.md").read_text()
+    assert "## The best, confirmed" in report
+
+    before = opened.run_states()
+    again = ended(command("run", spec, "--store", store))
+    assert "6 done, 0 to continue, 0 new" in again
+    assert opened.run_states() == before
+
+
+def test_a_search_is_told_what_the_store_has_and_a_grid_of_points_trains_the_rest(
+    command: Command, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    shape = "data: {train: demo, validation: 100, train_images: 400}\nnuisance: {seed: 2}\n"
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(
+        f"name: grid\n{shape}fixed: {{epochs: 3}}\nscientific:\n  batch_size: [16, 32]\n"
+    )
+    ended(command("run", grid, "--store", store))
+    spec = tmp_path / "points.yaml"
+    spec.write_text(
+        f"name: points\n{shape}fixed: {{epochs: 2}}\nsearch:\n  sampler: grid\n"
+        "  metric: [validation.accuracy, train_seconds]\n  mode: [max, min]\n"
+        "  space:\n    batch_size: {choice: [16, 32, 64]}\n"
+    )
+    plan = json.loads(ended(command("plan", spec, "--store", store, "--json")))
+    assert (plan["trials"], plan["trials_known"], plan["epochs_to_train"]) == (1, 2, 4)
+    output = ended(command("run", spec, "--store", store))
+    assert "2 more points of its space known to the store" in output
+    assert "On the front of 3 proposals after 2 epochs" in output
+    done = {
+        s.row["batch_size"]: s.epochs_done for s in Store(LocalPlace(store)).run_states().values()
+    }
+    assert done == {16: 3, 32: 3, 64: 2}
+    # A study that is lost is made again from the store.
+    (store / "sweeps" / "points" / "study.journal").unlink()
+    assert "3 more points" in ended(command("run", spec, "--store", store))
+    assert epochs_done(store) == 2 * (3 + 3 + 2)
+
+
+def test_a_broken_journal_is_refused_before_anything_starts(
+    command: Command, tmp_path: Path
+) -> None:
+    spec = tmp_path / "little.yaml"
+    spec.write_text(SEARCH)
+    store = tmp_path / "store"
+    Store.open(str(store), create=True).write_sweep("little", "study.journal", b"nonsense\n")
+    for name in ("plan", "run"):
+        result = command(name, spec, "--store", store)
+        assert result.returncode == 2
+        assert "study.journal" in result.stderr
+        assert "delete it" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
 def test_a_search_goes_on_where_it_stopped(
     command: Command, store_rows: StoreRows, tmp_path: Path
 ) -> None:

@@ -15,8 +15,10 @@ import optuna
 import pytest
 
 from cifake import tables
+from cifake.errors import InputError
 from cifake.places import open_place
-from sweeps.search import ObjectJournal, finished_trials, has_storage, open_storage
+from sweeps.search.storage import ObjectJournal, has_storage, open_storage
+from sweeps.search.study import ended as ended_trials
 from sweeps.store import Store
 from sweeps.trial import Task
 from tests.object_store import ObjectStore
@@ -153,9 +155,17 @@ def test_finished_trials_outlive_the_storage_that_wrote_them(bucket: str) -> Non
         trial.suggest_float("x", 0, 1)
         study.tell(trial, value)
     assert has_storage(sweep)
-    found = finished_trials(open_storage(sweep), "one")
-    assert [(trial["number"], trial["value"]) for trial in found] == [(0, 0.25), (1, 0.5)]
-    assert [trial["params"] for trial in found] == [trial.params for trial in study.trials]
+    found = ended_trials(open_storage(sweep), "one")
+    assert [(trial.number, trial.values) for trial in found] == [(0, (0.25,)), (1, (0.5,))]
+    assert [trial.params for trial in found] == [trial.params for trial in study.trials]
+
+
+def test_a_damaged_journal_is_refused_with_what_to_do(bucket: str) -> None:
+    sweep = open_place(bucket)
+    optuna.create_study(study_name="one", storage=open_storage(sweep))
+    sweep.at("study").write("000000.json", b"nonsense")
+    with pytest.raises(InputError, match="delete it"):
+        open_storage(sweep)
 
 
 def test_entries_of_many_writers_are_all_kept_and_read_in_one_order(bucket: str) -> None:

@@ -18,12 +18,14 @@ from rich.console import Console
 
 from cifake import tables
 from sweeps import aggregate
+from sweeps.objectives import Reached
+from sweeps.proposals import Proposal
 from sweeps.report import write_report
 from sweeps.report.figures import learning_curves, save, threshold_curves
 from sweeps.report.headline import headline, label_columns, label_text, percent, print_headline
 from sweeps.report.markdown import grid_findings, markdown_table, render, search_findings
-from sweeps.report.proposals import print_proposals, proposal_table, proposals
-from sweeps.spec import Dimension, Search, Spec
+from sweeps.report.tried import print_proposals
+from sweeps.spec import Confirm, Dimension, Search, Spec
 from sweeps.store import Store
 
 Parse = Callable[..., Spec]
@@ -33,7 +35,7 @@ NONE = {"attention": "none", "optimizer.lr": 0.01}
 SRM = {"attention": "srm", "optimizer.lr": 0.01}
 SEARCH = Search(
     trials=4,
-    metric="validation.accuracy",
+    metric=["validation.accuracy"],
     space={"optimizer.lr": Dimension(log_uniform=[1e-3, 1e-1])},
 )
 
@@ -338,57 +340,50 @@ def test_without_validation_there_is_no_learning_curve() -> None:
 # A search.
 
 
-def searched(values: dict[float, list[list[float]]], length: int = 2) -> tuple[pa.Table, pa.Table]:
-    """Proposals by learning rate: for each seed, the accuracy of each epoch it reached."""
-    labels = [{"optimizer.lr": lr} for lr in values]
-    cells = cells_of(labels, [length], 2)
-    rows = [
-        evaluation(run_id({"optimizer.lr": lr}, seed), epoch, "validation", accuracy=accuracy)
-        for lr, seeds in values.items()
-        for seed, reached in enumerate(seeds)
-        for epoch, accuracy in enumerate(reached, 1)
-    ]
-    return cells, tables.TABLES["evaluations"].from_rows(rows)
+def proposal(value: float, *, stopped: bool = False, **label: Any) -> Proposal:
+    metric = "validation.accuracy"
+    reached = Reached(1 if stopped else 2, {metric: value}, {metric: 0.01})
+    return Proposal(label, reached, stopped, 2, {metric: value - 0.1}, {metric: value + 0.1})
 
 
-def test_proposals_come_best_first_and_stopped_ones_are_marked() -> None:
-    cells, evaluations = searched(
-        {
-            0.001: [[0.5, 0.6], [0.5, 0.7]],
-            0.01: [[0.5, 0.8], [0.5, 0.9]],
-            0.1: [[0.95], [0.97]],
-            0.05: [[0.5, 0.7], [0.99]],
-        }
-    )
-    tried = proposals(SEARCH, cells, evaluations)
-    assert [p.label["optimizer.lr"] for p in tried] == [0.01, 0.001, 0.1, 0.05]
-    assert [p.stopped for p in tried] == [False, False, True, True]
-    assert tried[0].mean == pytest.approx(0.85)
-    assert (tried[0].low, tried[0].high, tried[0].seeds) == (0.8, 0.9, 2)
-    assert tried[3].epochs == 1, "the last epoch that all seeds reached"
-    assert tried[3].mean == pytest.approx((0.5 + 0.99) / 2)
-    header, rows = proposal_table(SEARCH, tried)
-    assert [row[header.index("epochs")] for row in rows] == ["2", "2", "1 (stopped)", "1 (stopped)"]
+def test_the_best_proposal_is_told_with_what_it_is_worth() -> None:
+    tried = [proposal(0.85, lr=0.01), proposal(0.95, lr=0.1, stopped=True)]
     sentence, table = search_findings(SEARCH, tried)
-    assert "Best of 4 proposals after 2 epochs" in sentence
-    assert "optimizer.lr = 0.01" in sentence
-    assert "chosen on validation" in sentence
+    assert (
+        "Best of 2 proposals after 2 epochs: validation.accuracy 0.8500 with lr = 0.01" in sentence
+    )
+    assert "chosen on validation; the test split was not looked at" in sentence
+    assert "| 0.1 | 1 (stopped) | 0.9500 | 0.8500 – 1.0500 | 2 |" in table
+    assert_tables_parse(table)
+    confirmed = SEARCH.model_copy(update={"confirm": Confirm()})
+    assert "by what is confirmed alone" in search_findings(confirmed, tried)[0]
+
+
+def test_several_metrics_are_told_as_a_front() -> None:
+    both = ["validation.accuracy", "parameters"]
+    search = SEARCH.model_copy(update={"metric": both, "mode": ["max", "min"]})
+    tried = [
+        Proposal(
+            {"lr": lr}, Reached(2, scores, dict.fromkeys(both, 0.0)), False, 2, scores, scores, f
+        )
+        for lr, f, values in (
+            (0.1, 0, (0.9, 61241.0)),
+            (0.2, 0, (0.8, 100.0)),
+            (0.3, 1, (0.7, 200.0)),
+        )
+        for scores in [dict(zip(both, values, strict=True))]
+    ]
+    sentence, table = search_findings(search, tried)
+    assert "On the front of 3 proposals after 2 epochs: 2," in sentence
+    assert "validation.accuracy 0.9000 and parameters 61,241 with lr = 0.1" in sentence
+    assert [row.split(" | ")[-1] for row in table.splitlines()[2:]] == ["1 |", "1 |", "2 |"]
     assert_tables_parse(table)
 
 
-def test_a_search_for_the_least_puts_the_least_first() -> None:
-    cells, evaluations = searched({0.001: [[0, 0.6]] * 2, 0.01: [[0, 0.8]] * 2})
-    least = SEARCH.model_copy(update={"mode": "min"})
-    assert [p.label["optimizer.lr"] for p in proposals(least, cells, evaluations)] == [0.001, 0.01]
-
-
 def test_a_search_without_values_says_so() -> None:
-    cells, _ = searched({0.001: [[0.5, 0.6]] * 2})
-    tried = proposals(SEARCH, cells, tables.TABLES["evaluations"].empty())
-    assert tried == []
-    assert search_findings(SEARCH, tried) == ["No proposal has a value yet."]
+    assert search_findings(SEARCH, []) == ["No proposal has a value yet."]
     console = Console(file=io.StringIO(), width=120)
-    print_proposals(SEARCH, tried, console)
+    print_proposals(SEARCH, [], console)
     assert isinstance(console.file, io.StringIO)
     assert "No proposal has a value yet." in console.file.getvalue()
 

@@ -1,21 +1,19 @@
-"""The search space as Optuna sees it, and what survives a restart."""
+"""The search space as Optuna sees it, its points, and the names of studies."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 
 from cifake.data.pack import Pack
-from cifake.places import LocalPlace
-from sweeps.run_search import split_scientific, study_name
-from sweeps.search import Space, finished_trials, open_storage, resume_abandoned
-from sweeps.spec import Dimension, Search, Spec, ordered_space
+from sweeps.parts import split_scientific, study_name
+from sweeps.search.space import Space
+from sweeps.spec import Dimension, Search, Spec, ordered_space, point_of, points
 from sweeps.sweep import Sweep
 
 Parse = Callable[..., Spec]
@@ -91,22 +89,52 @@ def test_conditions_in_a_circle_are_refused() -> None:
         ordered_space(search(space))
 
 
-def test_finished_trials_outlive_the_storage_that_wrote_them(tmp_path: Path) -> None:
-    journal = LocalPlace(tmp_path / "sweeps" / "a")
-    study = optuna.create_study(study_name="one", storage=open_storage(journal))
-    space = Space(search(), {})
-    for value in (0.25, 0.5):
-        trial = study.ask()
-        space(trial)
-        study.tell(trial, value)
-    failed = study.ask()
-    study.tell(failed, state=optuna.trial.TrialState.FAIL)
-    study.ask()
-    found = finished_trials(open_storage(journal), "one")
-    assert [trial["value"] for trial in found] == [0.25, 0.5, None]
-    assert [trial["number"] for trial in found] == [0, 1, 2]
-    assert [trial["params"] for trial in found] == [t.params for t in study.trials[:3]]
-    assert finished_trials(open_storage(journal), "two") == []
+DISCRETE = {
+    "attention": {"choice": ["none", "srm", "se"]},
+    "placement": {"choice": ["after_pool1", "both"], "when": {"attention": "srm"}},
+    "batch_size": {"int_uniform": [8, 10]},
+    "attention_options.std": {"choice": ["biased", "unbiased"], "when": {"placement": "both"}},
+}
+
+
+def test_the_points_of_a_space_are_all_that_can_be_drawn_from_it_each_once() -> None:
+    given = search(DISCRETE)
+    found = [repr(sorted(point.items())) for point in points(given, {})]
+    assert len(found) == (1 + (1 + 2) + 1) * 3
+    proposals = {repr(sorted(params.items())) for params in drawn(Space(given, {}), 600)}
+    assert len(set(found)) == len(found)
+    assert set(found) == proposals
+
+
+def test_a_range_of_real_numbers_has_no_points() -> None:
+    with pytest.raises(ValueError, match=r"optimizer\.lr is a range"):
+        list(points(search(), {}))
+
+
+@pytest.mark.parametrize("space", [SPACE, DISCRETE])
+def test_a_config_made_of_a_point_lies_at_that_point(space: Mapping[str, Any]) -> None:
+    given = search(space)
+    for params in drawn(Space(given, {}), 50):
+        config = {"placement": "none", "attention_options.std": "biased", "model": "base", **params}
+        assert point_of(given, {}, config) == params
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"optimizer.lr": 1.0},
+        {"optimizer.momentum": None},
+        {"batch_size": 17},
+        {"batch_size": 8.5},
+        {"batch_size": True},
+        {"attention": "se"},
+        {"attention": "srm", "placement": "after_pool2"},
+    ],
+)
+def test_a_config_outside_the_space_lies_at_no_point(changed: dict[str, Any]) -> None:
+    inside = {"attention": "none", "optimizer.lr": 0.01, "optimizer.momentum": 0.9, "batch_size": 8}
+    assert point_of(search(), {}, inside) == inside
+    assert point_of(search(), {}, {**inside, **changed}) is None
 
 
 SPEC = """\
@@ -151,8 +179,11 @@ def test_a_study_changes_its_name_with_all_that_its_values_depend_on(
     assert name_of(parse_text, demo_pack, setting) != name_of(parse_text, demo_pack)
 
 
-@pytest.mark.parametrize("setting", ["search.trials=40", "resources.cpus=2"])
-def test_a_study_goes_on_with_more_trials_or_other_resources(
+@pytest.mark.parametrize(
+    "setting",
+    ["search.trials=40", "search.hours=1", "search.confirm={top: 2}", "resources.cpus=2"],
+)
+def test_a_study_goes_on_with_another_budget_or_other_resources(
     parse_text: Parse, demo_pack: Pack, setting: str
 ) -> None:
     assert name_of(parse_text, demo_pack, setting) == name_of(parse_text, demo_pack)
@@ -171,20 +202,3 @@ def test_each_combination_of_scientific_values_has_a_study_of_its_own(
     assert split_scientific(replace(spec, scientific={"epochs": [2]}))[0].scientific == {
         "epochs": [2]
     }
-
-
-def test_a_proposal_that_a_killed_driver_left_is_made_again_first(tmp_path: Path) -> None:
-    storage = open_storage(LocalPlace(tmp_path))
-    study = optuna.create_study(study_name="s", storage=storage)
-    done = study.ask()
-    done.suggest_float("optimizer.lr", 0.1, 1.0)
-    study.tell(done, 0.5)
-    left = study.ask()
-    value = left.suggest_float("optimizer.lr", 0.1, 1.0)
-    assert resume_abandoned(storage, "s") == 1
-    assert [trial["number"] for trial in finished_trials(storage, "s")] == [0]
-    again = optuna.load_study(study_name="s", storage=storage).ask()
-    assert again.suggest_float("optimizer.lr", 0.1, 1.0) == value
-    study.tell(again, 0.6)
-    assert resume_abandoned(storage, "s") == 0
-    assert len(finished_trials(storage, "s")) == 2

@@ -418,12 +418,104 @@ def searched(space: str, rest: str = "", fixed: str = "epochs: 2") -> str:
             ["search.space", "circle"],
         ),
         (searched("batch_size: {choice: [1]}", "  trials: 3\n"), ["search.trials", "twice"]),
+        (
+            searched("optimizer.lr: {uniform: [0.1, 0.2]}", "  sampler: grid\n"),
+            ["search.space.optimizer.lr", "choice or int_uniform"],
+        ),
+        (
+            searched("data_seed: {int_uniform: [0, 9223372036854775806]}", "  sampler: grid\n"),
+            ["search.space", "100,000 points at most", "9,223,372,036,854,775,807"],
+        ),
+        (
+            searched(
+                "batch_size: {choice: [1]}\noptimizer.lr: {uniform: [0.1, 0.2]}",
+                "  sampler: cma_es\n",
+            ),
+            ["search.space.batch_size", "cma_es needs ranges"],
+        ),
+        (
+            searched("optimizer.lr: {uniform: [0.1, 0.2]}", "  sampler: cma_es\n"),
+            ["search.space", "two dimensions"],
+        ),
+        (
+            searched("batch_size: {choice: [1]}", "  metric: [validation.auroc, parameters]\n"),
+            ["search", "2 metrics and 1 mode", "one mode, max or min, for each"],
+        ),
+        (
+            searched(
+                "batch_size: {choice: [1]}",
+                "  metric: [validation.auroc, parameters]\n  mode: [max, min]\n"
+                "  scheduler: {name: asha}\n",
+            ),
+            ["search", "a scheduler compares by one metric"],
+        ),
+        (
+            searched("batch_size: {choice: [1]}", "  confirm: {seeds: [7, 0]}\n"),
+            ["search.confirm.seeds", "the search used 0", "fresh"],
+        ),
+        (
+            searched("batch_size: {choice: [1]}", "  confirm: {seeds: 0}\n"),
+            ["search.confirm.seeds", "at least 1"],
+        ),
+        (
+            searched("batch_size: {choice: [1]}", "  confirm: {tops: 2}\n"),
+            ["search.confirm.tops", "mean top"],
+        ),
+        (
+            searched("batch_size: {choice: [1]}").replace("  trials: 3\n", ""),
+            ["search", "needs a budget: trials, hours, core_hours or gpu_hours"],
+        ),
+        (
+            searched("attention: {choice: [none, srm]}"),
+            ["placement", "attention srm needs one of", "after_pool1"],
+        ),
+        (
+            searched("batch_size: {choice: [1]}", "  core_hours: 0\n"),
+            ["search.core_hours", "greater than 0"],
+        ),
     ],
 )
 def test_a_mistake_in_a_search_is_named(parse_text: Parse, text: str, parts: list[str]) -> None:
     message = refused(parse_text, text)
     for part in parts:
         assert part in message
+
+
+def test_a_search_may_have_one_metric_or_several_and_any_budget(parse_text: Parse) -> None:
+    one = parse_text(searched("batch_size: {choice: [1]}")).search
+    assert one is not None
+    assert one.objectives == [("validation.auroc", "max")]
+    assert one.budget == {"trials": 3}
+    several = parse_text(
+        searched(
+            "batch_size: {choice: [1]}",
+            "  metric: [validation.loss, train_seconds]\n  mode: [min, min]\n  hours: 2\n",
+        )
+    ).search
+    assert several is not None
+    assert several.objectives == [("validation.loss", "min"), ("train_seconds", "min")]
+    assert several.budget == {"trials": 3, "hours": 2}
+
+
+def test_a_grid_needs_no_budget(parse_text: Parse) -> None:
+    text = searched("batch_size: {choice: [1, 2]}", "  sampler: grid\n")
+    grid = parse_text(text.replace("  trials: 3\n", "")).search
+    assert grid is not None
+    assert grid.budget == {}
+
+
+def test_seeds_that_confirm_are_fresh_and_they_alone_see_the_test_sets(parse_text: Parse) -> None:
+    text = "data: {evaluate: [cifar100]}\n" + searched(
+        "batch_size: {choice: [1]}", "  confirm: {}\n"
+    )
+    spec = parse_text(text, "seed=[3, 11]")
+    confirming = spec.confirming
+    assert confirming is not None
+    assert confirming.seeds == list(range(12, 22))
+    assert confirming.evaluate == ["cifar100"]
+    assert spec.evaluate == []
+    assert spec.datasets == ["cifake", "cifar100"], "opened before anything starts"
+    assert parse_text(text, "seed=2", "search.confirm.seeds=[5, 9]").confirming.seeds == [5, 9]
 
 
 def test_all_mistakes_of_a_file_are_named_at_once(parse_text: Parse) -> None:

@@ -1,0 +1,47 @@
+"""The last stage of a search: the best are trained again with fresh seeds, and alone see the test.
+
+The best of many was chosen for its figures, so that these are too good on average. Seeds that chose
+nothing give figures that are not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from sweeps.aggregate import cells_table
+from sweeps.objectives import RUN_TABLES
+from sweeps.plan import Cell, make_cells
+from sweeps.proposals import best_labels, proposals
+from sweeps.spec import Search, Spec
+from sweeps.store import Store
+
+
+def confirm_cells(spec: Spec, search: Search, store: Store, tried: Sequence[Cell]) -> list[Cell]:
+    """The cells of the best proposals with fresh seeds.
+
+    Args:
+        spec: the specification.
+        search: its search.
+        store: that has the runs of the proposals.
+        tried: the cells of every proposal.
+    """
+    confirming = spec.confirming
+    if confirming is None or search.confirm is None:
+        return []
+    run_ids = sorted({cell.run_id for cell in tried})
+    tables = {name: store.read_many(run_ids, name) for name in RUN_TABLES}
+    scientific = [path for path in spec.scientific if path in _labels(tried)]
+    ranked = proposals(search, cells_table(tried), tables)
+    chosen = best_labels(ranked, scientific, search.confirm.top)
+    wanted = {json.dumps(dict(label), sort_keys=True) for label in chosen}
+    variants = {
+        (cell.variant.label_json, cell.variant.epochs): cell.variant
+        for cell in tried
+        if cell.variant.label_json in wanted
+    }
+    return make_cells(variants.values(), confirming.seeds, "confirm")
+
+
+def _labels(cells: Sequence[Cell]) -> set[str]:
+    return {path for cell in cells for path in cell.variant.label}

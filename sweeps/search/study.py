@@ -1,0 +1,344 @@
+"""One study: proposals, what came of them, and what may still be spent on it.
+
+The storage is the truth. What another process left running is proposed again, and so is what the
+budget cut off.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.storages import JournalStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeps.budget import Spent, used_up
+from sweeps.objectives import Reached
+from sweeps.search.methods import make_pruner, make_sampler
+from sweeps.search.space import Space
+from sweeps.spec import Resources, Search, points
+
+_ABANDONED = "abandoned"
+_KNOWN = "known"
+_COSTS = ("core_seconds", "gpu_seconds")
+_SECONDS = "seconds"
+
+_MAX_POINTS = 100_000
+"""Points of the largest space of which it is known when it is exhausted."""
+
+_STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Values to be tried."""
+
+    number: int
+    """Of the trial in its study."""
+
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A proposal that is done with."""
+
+    number: int
+    params: Mapping[str, Any]
+    state: str
+    """`complete`, `pruned` or `failed`."""
+
+    values: tuple[float, ...] | None
+    """Mean over seeds of each metric; null unless it is complete."""
+
+    stds: tuple[float | None, ...]
+    """Standard deviation over seeds of each metric, where it is defined."""
+
+    known: bool
+    """Whether it was in the store before anyone proposed it."""
+
+
+class Study:
+    """The proposals of a search under one combination of scientific values.
+
+    Args:
+        search: the specification's.
+        context: parameters with one value; conditions of the space may look at them.
+        name: of the study.
+        storage: where it is kept.
+        epochs: length of a trial.
+        resources: of a trial.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        search: Search,
+        context: Mapping[str, Any],
+        name: str,
+        storage: JournalStorage,
+        *,
+        epochs: int,
+        resources: Resources,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.search = search
+        self.space = Space(search, context)
+        self.epochs = epochs
+        self.resources = resources
+        self.clock = clock
+        self.began = clock()
+        made = len(_trials(storage, name))
+        # A search that goes on must not draw again what it drew at first.
+        seed = int(np.random.SeedSequence([search.seed, made]).generate_state(1)[0])
+        self.study = optuna.create_study(
+            study_name=name,
+            storage=storage,
+            sampler=make_sampler(search, seed),
+            pruner=make_pruner(search.scheduler, epochs),
+            directions=[_DIRECTIONS[mode] for mode in search.mode],
+            load_if_exists=True,
+        )
+        self.worked_before = float(self.study.user_attrs.get(_SECONDS, 0.0))
+        self.running: dict[int, tuple[optuna.Trial, float]] = {}
+        self.reported: dict[int, int] = {}
+        self.cut_off: set[int] = set()
+        self._resume()
+        self.spent_before = _spent(self.study.get_trials(deepcopy=False))
+        self.distinct = _distinct(self.study.get_trials(deepcopy=False))
+        self.size = self._size()
+
+    def knows(self, params: Mapping[str, Any]) -> bool:
+        """Whether a point was proposed or told before."""
+        return _key(params) in self.distinct
+
+    def tell_known(self, params: Mapping[str, Any], reached: Sequence[Reached]) -> bool:
+        """Add what the store has of a point that nobody proposed.
+
+        Args:
+            params: of the point.
+            reached: what is known of it, by epoch, to its end.
+
+        Returns:
+            Whether it was added: one without a value is not.
+        """
+        values = [reached[-1].scores[metric] for metric in self.search.metric]
+        if not all(map(math.isfinite, values)):
+            return False
+        metric = self.search.metric[0]
+        by_epoch = {each.epoch: each.scores[metric] for each in reached}
+        steps = {epoch: value for epoch, value in by_epoch.items() if math.isfinite(value)}
+        single = len(self.search.metric) == 1
+        self.study.add_trial(
+            optuna.create_trial(
+                state=TrialState.COMPLETE,
+                values=values,
+                params=dict(params),
+                distributions=self.space.distributions(params),
+                intermediate_values=steps if single else None,
+                user_attrs={_KNOWN: True, **self._facts(reached[-1])},
+            )
+        )
+        self.distinct.add(_key(params))
+        return True
+
+    def queue_grid(self) -> None:
+        """Queue the points of a grid that were never proposed."""
+        known = self.distinct | {_key(_fixed(trial)) for trial in self._waiting()}
+        for params in points(self.search, self.space.context):
+            if _key(params) not in known:
+                self.study.enqueue_trial(params)
+
+    def propose(self) -> Proposal | None:
+        """What to try next; null where nothing is left of the budget or of the space."""
+        if not self.has_more():
+            return None
+        trial = self.study.ask()
+        params = self.space(trial)
+        self.running[trial.number] = (trial, self.clock())
+        self.distinct.add(_key(params))
+        return Proposal(trial.number, params)
+
+    def goes_on(self, number: int, reached: Reached) -> bool:
+        """Take down what a proposal reached, and say whether it is to be trained on."""
+        trial, _ = self.running[number]
+        value = reached.scores[self.search.metric[0]]
+        if not math.isfinite(value):
+            return False
+        single = len(self.search.metric) == 1
+        # A trial that is started again reports once more what it had.
+        if single and reached.epoch > self.reported.get(number, 0):
+            trial.report(value, reached.epoch)
+            self.reported[number] = reached.epoch
+        if reached.epoch >= self.epochs:
+            return True
+        if used_up(_without_trials(self.search.budget), self.spent()) is not None:
+            self.cut_off.add(number)
+            return False
+        return not (single and trial.should_prune())
+
+    def end(self, number: int, reached: Reached | None) -> None:
+        """Take down that a proposal ended.
+
+        Args:
+            number: of the proposal.
+            reached: how far it came; null where it failed.
+        """
+        trial, began = self.running.pop(number)
+        seconds = self.clock() - began
+        cost = {"core_seconds": self.resources.cpus, "gpu_seconds": self.resources.gpus}
+        for name, units in cost.items():
+            trial.set_user_attr(name, seconds * units)
+        self.spent_before = _plus(self.spent_before, seconds, self.resources)
+        self.study.set_user_attr(_SECONDS, self.spent().seconds)
+        if number in self.cut_off:
+            return  # as if a kill had: it is proposed first when there is a budget again
+        if reached is None:
+            self.study.tell(trial, state=TrialState.FAIL)
+            return
+        for name, fact in self._facts(reached).items():
+            trial.set_user_attr(name, fact)
+        values = [reached.scores[metric] for metric in self.search.metric]
+        if reached.epoch >= self.epochs and all(map(math.isfinite, values)):
+            self.study.tell(trial, values)
+        else:
+            self.study.tell(trial, state=TrialState.PRUNED)
+
+    def spent(self) -> Spent:
+        """What it has cost so far."""
+        now = self.clock()
+        running = sum(now - began for _, began in self.running.values())
+        spent = _plus(self.spent_before, running, self.resources, trials=len(self.running))
+        return Spent(
+            trials=spent.trials,
+            seconds=self.worked_before + now - self.began,
+            core_seconds=spent.core_seconds,
+            gpu_seconds=spent.gpu_seconds,
+        )
+
+    def used_up(self) -> str | None:
+        """The part of the budget that is spent, in words; null while some is left of each."""
+        return used_up(self.search.budget, self.spent())
+
+    def has_more(self) -> bool:
+        """Whether something is left of the budget and of the space."""
+        return self.used_up() is None and not self.is_exhausted()
+
+    def trials_left(self) -> int | None:
+        """Proposals to come; null where neither the budget nor the space bounds them."""
+        bounds = []
+        if self.search.trials is not None:
+            bounds.append(self.search.trials - self.spent().trials)
+        if self.size is not None and self.search.sampler == "grid":
+            bounds.append(len(self._waiting()))
+        return max(0, min(bounds)) if bounds else None
+
+    def is_exhausted(self) -> bool:
+        """Whether every point of the space was proposed."""
+        return self.size is not None and len(self.distinct) >= self.size and not self._waiting()
+
+    def _size(self) -> int | None:
+        """Points of the space; null for a space without end, or one too large to be exhausted."""
+        found = 0
+        try:
+            for _ in points(self.search, self.space.context):
+                found += 1
+                if found > _MAX_POINTS:
+                    return None
+        except ValueError:
+            return None
+        return found
+
+    def _waiting(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+
+    def _facts(self, reached: Reached) -> dict[str, Any]:
+        stds = [reached.stds[metric] for metric in self.search.metric]
+        return {
+            "epochs": reached.epoch,
+            "stds": [each if math.isfinite(each) else None for each in stds],
+        }
+
+    def _resume(self) -> None:
+        """Propose again what was left running, before anything new."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            storage = self.study._storage  # noqa: SLF001 - the study has no way to its own trials
+            storage.set_trial_user_attr(trial._trial_id, _ABANDONED, True)  # noqa: SLF001, FBT003
+            self.study.tell(trial.number, state=TrialState.FAIL)
+            self.study.enqueue_trial(trial.params)
+
+
+_DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
+
+
+def ended(storage: JournalStorage, name: str) -> list[Ended]:
+    """Every proposal of a study that is done with, in their order."""
+    return [
+        Ended(
+            number=trial.number,
+            params=trial.params,
+            state=_STATES[trial.state],
+            values=tuple(trial.values) if trial.state == TrialState.COMPLETE else None,
+            stds=tuple(trial.user_attrs.get("stds", ())),
+            known=_is_known(trial),
+        )
+        for trial in _trials(storage, name)
+        if trial.state.is_finished() and not _is_abandoned(trial)
+    ]
+
+
+def _trials(storage: JournalStorage, name: str) -> list[FrozenTrial]:
+    if name not in optuna.get_all_study_names(storage):
+        return []
+    return optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+
+
+def _is_abandoned(trial: FrozenTrial) -> bool:
+    return _ABANDONED in trial.user_attrs
+
+
+def _is_known(trial: FrozenTrial) -> bool:
+    return _KNOWN in trial.user_attrs
+
+
+def _fixed(trial: FrozenTrial) -> Mapping[str, Any]:
+    """The values that a queued trial will have."""
+    fixed: Mapping[str, Any] = trial.system_attrs.get("fixed_params", {})
+    return fixed
+
+
+def _spent(trials: Sequence[FrozenTrial]) -> Spent:
+    """What trials cost that are no longer trained."""
+    own = [t for t in trials if t.state.is_finished() and not _is_known(t)]
+    costs = [sum(t.user_attrs.get(name, 0.0) for t in own) for name in _COSTS]
+    count = sum(not _is_abandoned(trial) for trial in own)
+    return Spent(trials=count, core_seconds=costs[0], gpu_seconds=costs[1])
+
+
+def _plus(spent: Spent, seconds: float, resources: Resources, trials: int = 1) -> Spent:
+    return Spent(
+        trials=spent.trials + trials,
+        core_seconds=spent.core_seconds + seconds * resources.cpus,
+        gpu_seconds=spent.gpu_seconds + seconds * resources.gpus,
+    )
+
+
+def _distinct(trials: Sequence[FrozenTrial]) -> set[str]:
+    """The points that were proposed, without those that are to be proposed again."""
+    done = [t for t in trials if t.state.is_finished() and not _is_abandoned(t)]
+    return {_key(trial.params) for trial in done}
+
+
+def _key(params: Mapping[str, Any]) -> str:
+    return repr(sorted(params.items()))
+
+
+def _without_trials(budget: Mapping[str, float]) -> dict[str, float]:
+    """What ends trials that are being trained, too."""
+    return {kind: most for kind, most in budget.items() if kind != "trials"}

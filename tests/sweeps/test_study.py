@@ -1,0 +1,456 @@
+"""A study: what it proposes, when it stops a trial, what it spends, and what survives a restart."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from cifake.errors import InputError
+from cifake.places import LocalPlace
+from sweeps.objectives import Reached
+from sweeps.search.storage import JOURNAL, open_storage
+from sweeps.search.study import Ended, Proposal, Study, ended
+from sweeps.spec import Resources, Search
+
+LR = {"optimizer.lr": {"log_uniform": [1e-4, 1e-1]}}
+TWO = {**LR, "optimizer.momentum": {"uniform": [0.0, 0.9]}}
+CONDITIONAL = {
+    "attention": {"choice": ["none", "srm"]},
+    "placement": {"choice": ["after_pool1", "both"], "when": {"attention": "srm"}},
+    "batch_size": {"int_uniform": [8, 9]},
+}
+METRIC = "validation.auroc"
+EPOCHS = 4
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def search(space: Mapping[str, Any] = LR, **settings: Any) -> Search:
+    return Search.model_validate({"trials": 10, "space": space, **settings})
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def open_study(tmp_path: Path, clock: Clock) -> Callable[..., Study]:
+    def opened(given: Search, **resources: float) -> Study:
+        needs = Resources.model_validate(resources)
+        storage = open_storage(LocalPlace(tmp_path))
+        return Study(given, {}, "one", storage, epochs=EPOCHS, resources=needs, clock=clock)
+
+    return opened
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Callable[[], list[Ended]]:
+    return lambda: ended(open_storage(LocalPlace(tmp_path)), "one")
+
+
+def at(epoch: int, value: float, std: float = 0.01, metric: str = METRIC) -> Reached:
+    return Reached(epoch, {metric: value}, {metric: std})
+
+
+def trained(study: Study, proposal: Proposal, value: Callable[[int], float]) -> int:
+    """Train a proposal as a trial would, and say how far it came."""
+    for epoch in range(1, study.epochs + 1):
+        if not study.goes_on(proposal.number, at(epoch, value(epoch))):
+            break
+    study.end(proposal.number, at(epoch, value(epoch)))
+    return epoch
+
+
+def proposed(study: Study) -> Iterator[Proposal]:
+    while (proposal := study.propose()) is not None:
+        yield proposal
+
+
+# What is proposed.
+
+
+@pytest.mark.parametrize(
+    ("sampler", "space"),
+    [
+        ("tpe", CONDITIONAL | LR),
+        ("random", CONDITIONAL | LR),
+        ("gp", CONDITIONAL | LR),
+        ("nsga2", CONDITIONAL | LR),
+        ("cma_es", TWO),
+    ],
+)
+def test_every_sampler_fills_its_budget_with_points_of_the_space(
+    open_study: Callable[..., Study], sampler: str, space: Mapping[str, Any]
+) -> None:
+    study = open_study(search(space, sampler=sampler, trials=14))
+    params = []
+    for proposal in proposed(study):
+        params.append(proposal.params)
+        trained(study, proposal, lambda epoch: epoch / 10)
+    assert len(params) == 14
+    for each in params:
+        assert 1e-4 <= each["optimizer.lr"] <= 1e-1
+        assert ("placement" in each) == (each.get("attention") == "srm")
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "cma_es"])
+def test_a_sampler_that_learns_beats_random_draws(
+    open_study: Callable[..., Study], sampler: str
+) -> None:
+    def distance(params: Mapping[str, Any]) -> float:
+        return abs(math.log10(params["optimizer.lr"]) + 2) + abs(params["optimizer.momentum"] - 0.6)
+
+    study = open_study(search(TWO, sampler=sampler, trials=24, mode="min"))
+    found = []
+    for proposal in proposed(study):
+        value = distance(proposal.params)
+        trained(study, proposal, lambda _, value=value: value)
+        found.append(value)
+    drawn_at_random = (2**2 / 2 + 1 / 2) / 3 + (0.6**2 / 2 + 0.3**2 / 2) / 0.9
+    assert sum(found[-8:]) / 8 < 0.7 * drawn_at_random
+
+
+def test_a_grid_proposes_every_point_once_and_ends(open_study: Callable[..., Study]) -> None:
+    study = open_study(search(CONDITIONAL, sampler="grid", trials=None))
+    study.queue_grid()
+    assert study.trials_left() == (1 + 2) * 2
+    points = []
+    for proposal in proposed(study):
+        points.append(repr(sorted(proposal.params.items())))
+        trained(study, proposal, float)
+    assert len(points) == len(set(points)) == (1 + 2) * 2
+    again = open_study(search(CONDITIONAL, sampler="grid", trials=None))
+    again.queue_grid()
+    assert again.propose() is None
+
+
+def test_a_grid_goes_on_where_it_was_killed(open_study: Callable[..., Study]) -> None:
+    grid = search(CONDITIONAL, sampler="grid", trials=None)
+    killed = open_study(grid)
+    killed.queue_grid()
+    points = Counter[str]()
+    for count, proposal in enumerate(proposed(killed)):
+        if count == 3:
+            break
+        points[repr(sorted(proposal.params.items()))] += 1
+        trained(killed, proposal, float)
+    study = open_study(grid)
+    study.queue_grid()
+    for proposal in proposed(study):
+        points[repr(sorted(proposal.params.items()))] += 1
+        trained(study, proposal, float)
+    assert set(points.values()) == {1}
+    assert len(points) == (1 + 2) * 2
+
+
+def test_a_space_that_is_exhausted_ends_a_search_before_its_budget(
+    open_study: Callable[..., Study],
+) -> None:
+    study = open_study(search(CONDITIONAL, sampler="random", trials=10_000))
+    points = set()
+    for proposal in proposed(study):
+        points.add(repr(sorted(proposal.params.items())))
+        trained(study, proposal, float)
+    assert len(points) == (1 + 2) * 2
+    assert study.spent().trials < 1000
+
+
+def test_proposals_of_a_search_that_goes_on_are_new(open_study: Callable[..., Study]) -> None:
+    values = []
+    for trials in (3, 6):
+        study = open_study(search(sampler="random", trials=trials))
+        for proposal in proposed(study):
+            values.append(proposal.params["optimizer.lr"])
+            trained(study, proposal, float)
+    assert len(values) == len(set(values)) == 6
+
+
+def test_what_a_killed_driver_left_is_proposed_again_first(
+    open_study: Callable[..., Study], told: Callable[[], list[Ended]]
+) -> None:
+    study = open_study(search())
+    first, second = study.propose(), study.propose()
+    assert first is not None
+    assert second is not None
+    trained(study, first, float)
+    after = open_study(search())
+    again = after.propose()
+    assert again is not None
+    assert again.params == second.params
+    trained(after, again, float)
+    assert [each.params for each in told()] == [first.params, second.params]
+    assert after.spent().trials == 2
+
+
+# What came of it.
+
+
+def test_a_proposal_has_the_mean_of_its_seeds_as_value_and_keeps_their_spread(
+    open_study: Callable[..., Study], told: Callable[[], list[Ended]]
+) -> None:
+    study = open_study(search())
+    proposal = study.propose()
+    assert proposal is not None
+    assert study.goes_on(proposal.number, at(EPOCHS, 0.75, std=0.02))
+    study.end(proposal.number, at(EPOCHS, 0.75, std=0.02))
+    (found,) = told()
+    assert (found.state, found.values, found.stds, found.known) == (
+        "complete", (0.75,), (0.02,), False,
+    )  # fmt: skip
+
+
+def test_a_proposal_with_a_seed_that_diverged_is_stopped_and_has_no_value(
+    open_study: Callable[..., Study], told: Callable[[], list[Ended]]
+) -> None:
+    study = open_study(search())
+    proposal = study.propose()
+    assert proposal is not None
+    assert study.goes_on(proposal.number, at(1, 0.9))
+    assert not study.goes_on(proposal.number, at(2, math.nan))
+    study.end(proposal.number, at(2, math.nan))
+    assert [(each.state, each.values) for each in told()] == [("pruned", None)]
+
+
+def test_a_proposal_that_failed_is_told_so(
+    open_study: Callable[..., Study], told: Callable[[], list[Ended]]
+) -> None:
+    study = open_study(search())
+    proposal = study.propose()
+    assert proposal is not None
+    study.end(proposal.number, None)
+    assert [(each.state, each.values) for each in told()] == [("failed", None)]
+    assert open_study(search()).spent().trials == 1
+
+
+def test_a_trial_that_is_started_again_may_report_what_it_had(
+    open_study: Callable[..., Study], recwarn: pytest.WarningsRecorder
+) -> None:
+    study = open_study(search())
+    proposal = study.propose()
+    assert proposal is not None
+    for epoch in (1, 2, 2, 3):
+        assert study.goes_on(proposal.number, at(epoch, 0.5))
+    assert not [each for each in recwarn if "already reported" in str(each.message)]
+
+
+def test_several_metrics_make_a_front(
+    open_study: Callable[..., Study], told: Callable[[], list[Ended]]
+) -> None:
+    metrics = [METRIC, "train_seconds"]
+    study = open_study(search(metric=metrics, mode=["max", "min"], sampler="nsga2", trials=3))
+    for number, values in enumerate([(0.7, 10.0), (0.9, 30.0), (0.6, 20.0)]):
+        proposal = study.propose()
+        assert proposal is not None
+        scores = dict(zip(metrics, values, strict=True))
+        reached = Reached(EPOCHS, scores, dict.fromkeys(metrics, 0.1))
+        assert study.goes_on(number, reached)
+        study.end(number, reached)
+    assert [each.values for each in told()] == [(0.7, 10.0), (0.9, 30.0), (0.6, 20.0)]
+    assert [trial.number for trial in study.study.best_trials] == [0, 1]
+
+
+# Early stopping.
+
+
+@pytest.mark.parametrize("name", ["asha", "median", "hyperband"])
+def test_a_scheduler_stops_what_is_worse_and_lets_the_best_reach_its_end(
+    open_study: Callable[..., Study], told: Callable[[], list[Ended]], name: str
+) -> None:
+    study = open_study(search(trials=30, scheduler={"name": name, "reduction_factor": 2}))
+    reached = {}
+    for count, proposal in enumerate(proposed(study)):
+        quality = 1.0 if count < 6 or count == 20 else 0.5 - count / 100
+        reached[count] = trained(study, proposal, lambda epoch, q=quality: q + epoch / 1000)
+    assert reached[20] == EPOCHS
+    stopped = [count for count, epoch in reached.items() if epoch < EPOCHS]
+    assert len(stopped) > 10
+    found = {each.number: each for each in told()}
+    for count, epoch in reached.items():
+        assert found[count].state == ("complete" if epoch == EPOCHS else "pruned")
+
+
+def test_no_trial_is_stopped_before_its_grace(open_study: Callable[..., Study]) -> None:
+    asha = {"name": "asha", "grace_epochs": 3, "reduction_factor": 2}
+    study = open_study(search(trials=20, scheduler=asha))
+    reached = [
+        trained(study, proposal, lambda _, c=count: -c)
+        for count, proposal in enumerate(proposed(study))
+    ]
+    assert min(reached) == 3
+    assert EPOCHS in reached
+
+
+def test_a_search_that_goes_on_stops_by_what_was_seen_before(
+    open_study: Callable[..., Study],
+) -> None:
+    asha = {"name": "asha", "reduction_factor": 2}
+    first = open_study(search(trials=6, scheduler=asha))
+    for proposal in proposed(first):
+        trained(first, proposal, lambda _: 1.0)
+    after = open_study(search(trials=7, scheduler=asha))
+    (proposal,) = proposed(after)
+    assert trained(after, proposal, lambda _: 0.0) == 1
+
+
+# Budgets.
+
+
+def test_a_budget_of_trials_lets_those_that_run_come_to_their_end(
+    open_study: Callable[..., Study],
+) -> None:
+    study = open_study(search(trials=2))
+    first, second = study.propose(), study.propose()
+    assert first is not None
+    assert second is not None
+    assert study.propose() is None
+    assert trained(study, first, float) == EPOCHS
+    assert trained(study, second, float) == EPOCHS
+
+
+@pytest.mark.parametrize(
+    ("budget", "resources", "epochs"),
+    [
+        ({"hours": 2.5}, {}, 3),
+        ({"core_hours": 2.5}, {"cpus": 1}, 3),
+        ({"core_hours": 2.5}, {"cpus": 2}, 2),
+        ({"gpu_hours": 0.9}, {"gpus": 0.5}, 2),
+    ],
+)
+def test_a_budget_of_time_stops_trials_at_their_next_epoch(
+    open_study: Callable[..., Study],
+    clock: Clock,
+    budget: dict[str, float],
+    resources: dict[str, float],
+    epochs: int,
+) -> None:
+    study = open_study(search(trials=None, **budget), **resources)
+    proposal = study.propose()
+    assert proposal is not None
+    for epoch in range(1, epochs + 1):
+        clock.now += 3600
+        assert study.goes_on(proposal.number, at(epoch, 0.5)) == (epoch < epochs)
+    study.end(proposal.number, at(epochs, 0.5))
+    assert study.propose() is None
+
+
+def test_what_a_budget_cut_off_goes_on_first_when_there_is_more(
+    open_study: Callable[..., Study], clock: Clock, told: Callable[[], list[Ended]]
+) -> None:
+    study = open_study(search(trials=None, core_hours=1))
+    proposal = study.propose()
+    assert proposal is not None
+    clock.now += 3600
+    assert not study.goes_on(proposal.number, at(1, 0.5))
+    study.end(proposal.number, at(1, 0.5))
+    assert told() == []
+    none = open_study(search(trials=None, core_hours=1))
+    assert none.used_up() == "1 core-hours"
+    more = open_study(search(trials=None, core_hours=3))
+    assert more.spent().core_seconds == 3600
+    again = more.propose()
+    assert again is not None
+    assert again.params == proposal.params
+
+
+def test_time_is_counted_over_all_commands(open_study: Callable[..., Study], clock: Clock) -> None:
+    for _ in range(2):
+        study = open_study(search(trials=None, hours=10))
+        proposal = study.propose()
+        assert proposal is not None
+        clock.now += 1800
+        trained(study, proposal, float)
+    clock.now += 50_000
+    assert open_study(search(trials=None, hours=10)).spent().seconds == 3600
+
+
+# What the store knows.
+
+
+def test_known_points_teach_a_study_and_cost_it_nothing(
+    open_study: Callable[..., Study], told: Callable[[], list[Ended]]
+) -> None:
+    study = open_study(search(trials=2))
+    known = {"optimizer.lr": 0.01}
+    assert not study.knows(known)
+    assert study.tell_known(known, [at(1, 0.5), at(EPOCHS, 0.9, std=0.1)])
+    assert study.knows(known)
+    assert open_study(search(trials=2)).knows(known)
+    (found,) = told()
+    assert (found.params, found.values, found.stds, found.known) == (known, (0.9,), (0.1,), True)
+    assert study.spent().trials == 0
+    assert len([trained(study, proposal, float) for proposal in proposed(study)]) == 2
+
+
+def test_a_known_point_without_a_value_is_not_told(
+    open_study: Callable[..., Study], told: Callable[[], list[Ended]]
+) -> None:
+    study = open_study(search())
+    assert not study.tell_known({"optimizer.lr": 0.01}, [at(EPOCHS, math.nan)])
+    assert told() == []
+
+
+def test_a_grid_leaves_out_what_is_known(open_study: Callable[..., Study]) -> None:
+    study = open_study(search(CONDITIONAL, sampler="grid", trials=None))
+    study.tell_known({"attention": "none", "batch_size": 8}, [at(EPOCHS, 0.5)])
+    study.queue_grid()
+    assert len(list(proposed(study))) == (1 + 2) * 2 - 1
+
+
+# The journal.
+
+
+def test_an_entry_that_was_cut_off_is_dropped_and_the_next_ones_can_be_read(
+    open_study: Callable[..., Study], told: Callable[[], list[Ended]], tmp_path: Path
+) -> None:
+    study = open_study(search())
+    proposal = study.propose()
+    assert proposal is not None
+    trained(study, proposal, float)
+    journal = tmp_path / JOURNAL
+    content = journal.read_bytes()
+    journal.write_bytes(content + content[:37])
+    after = open_study(search())
+    proposal = after.propose()
+    assert proposal is not None
+    trained(after, proposal, float)
+    assert len(told()) == 2
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("damage", [b"nonsense\n", b"[]\n", b'{"op_code": 99}\n', b"\xff\xfe\n"])
+def test_a_damaged_journal_is_refused_with_what_to_do(
+    open_study: Callable[..., Study], tmp_path: Path, damage: bytes, whole: bool
+) -> None:
+    open_study(search())
+    journal = tmp_path / JOURNAL
+    content = journal.read_bytes()
+    journal.write_bytes(damage if whole else damage + content)
+    with pytest.raises(InputError, match="delete it") as refused:
+        open_storage(LocalPlace(tmp_path))
+    assert JOURNAL in str(refused.value)
+
+
+def test_studies_outlive_the_storage_that_wrote_them(
+    open_study: Callable[..., Study], told: Callable[[], list[Ended]], tmp_path: Path
+) -> None:
+    study = open_study(search(trials=2))
+    for proposal in proposed(study):
+        trained(study, proposal, lambda epoch: epoch / 8)
+    assert [each.values for each in told()] == [(0.5,), (0.5,)]
+    assert ended(open_storage(LocalPlace(tmp_path)), "two") == []
+    assert optuna.get_all_study_names(open_storage(LocalPlace(tmp_path))) == ["one"]
