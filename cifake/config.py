@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -429,7 +429,7 @@ class Config(Settings):
 
     def flat(self) -> dict[str, object]:
         """Every setting by dotted path; the fields of a dropped group are null."""
-        return {path: _lookup(self, path) for path, _ in leaves(Config)}
+        return {path: _lookup(self, names) for path, names in _PATHS}
 
 
 def run_id(config_id: str, seed: int) -> str:
@@ -466,9 +466,9 @@ def _group(annotation: Any) -> type[Settings] | None:
     return None
 
 
-def _lookup(settings: Settings, path: str) -> object:
+def _lookup(settings: Settings, names: Iterable[str]) -> object:
     value: Any = settings
-    for name in path.split("."):
+    for name in names:
         if value is None:
             return None
         value = getattr(value, name)
@@ -478,3 +478,7 @@ def _lookup(settings: Settings, path: str) -> object:
 def _digest(content: object) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_PATHS = [(path, path.split(".")) for path, _ in leaves(Config)]
+"""Every setting, and the names that lead to it."""
