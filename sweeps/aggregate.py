@@ -43,7 +43,7 @@ def cells_table(cells: Sequence[Cell]) -> pa.Table:
             "nuisance": cell.variant.nuisance_json,
             "epochs": cell.variant.epochs,
             "seed": cell.seed,
-            "config_id": cell.variant.config.config_id,
+            "config_id": cell.config_id,
             "run_id": cell.run_id,
             "stage": cell.stage,
             "role": "end" if cell.variant.epochs == lengths[cell.run_id] else "milestone",

@@ -6,12 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from statistics import median
 
-from cifake.config import Config, DataSettings
+from cifake.config import Config, DataSettings, leaves
 from cifake.data.pack import Pack
 from cifake.data.subsets import Split, split_rows
 from cifake.models import catalogue
 from cifake.runs import RunState
 from cifake.stacks import best_width
+
+_Shape = tuple[object, ...]
 
 _EVALUATION_SHARE = 1 / 3
 """An image's evaluation beside its training: the backward pass is taken as two thirds of a step."""
@@ -40,11 +42,15 @@ class Costs:
         self.test_images = test_images
         self.gpus = gpus
         self.splits: dict[DataSettings, Split] = {}
-        self.speeds: dict[tuple[object, ...], list[float]] = defaultdict(list)
+        self.shapes: dict[Config, _Shape] = {}
+        timed: dict[tuple[_Shape, int], list[float]] = defaultdict(list)
         for state in history:
             on_cpu = str(state.row["device"]).startswith("cpu")
-            if state.images_per_second and on_cpu != gpus:
-                self.speeds[_shape(state.row, state.stack_width)].append(state.images_per_second)
+            if state.images_per_second and state.stack_width and on_cpu != gpus:
+                timed[_shape(state.row), state.stack_width].append(state.images_per_second)
+        self.speeds: dict[_Shape, dict[int, float]] = defaultdict(dict)
+        for (shape, width), found in timed.items():
+            self.speeds[shape][width] = median(found)
 
     def seconds(self, config: Config, width: int) -> float | None:
         """Predicted seconds of an epoch of one run of a stack, evaluation on validation included.
@@ -72,13 +78,32 @@ class Costs:
 
     def _speed(self, config: Config, width: int) -> float | None:
         """Images a second of a stack, all its runs together."""
-        shape = _shape(config.flat(), width)
-        if shape not in self.speeds:
+        if config not in self.shapes:
+            self.shapes[config] = _shape(config.flat())
+        speeds = self.speeds[self.shapes[config]]
+        if width not in speeds:
+            between = interpolated(speeds, width)
+            if between is not None:
+                return between
             # The time of a fit does not grow with the images as that of a few would say.
             if self.gpus or catalogue.ARCHITECTURES[config.model].fitted:
                 return None
-            self.speeds[shape] = [measure(config, self.pack, width)]
-        return median(self.speeds[shape])
+            speeds[width] = measure(config, self.pack, width)
+        return speeds[width]
+
+
+def interpolated(speeds: Mapping[int, float], width: int) -> float | None:
+    """Images a second of a stack whose width lies between two that are known, else null.
+
+    A step takes some time for itself and as much again for each run, so that its time, width over
+    speed, lies on a line.
+    """
+    below = max((known for known in speeds if known < width), default=None)
+    above = min((known for known in speeds if known > width), default=None)
+    if below is None or above is None:
+        return None
+    share = (width - below) / (above - below)
+    return width / ((1 - share) * below / speeds[below] + share * above / speeds[above])
 
 
 def measure(config: Config, pack: Pack, width: int) -> float:
@@ -109,11 +134,13 @@ _SHAPING = {
 }
 
 
-def _shape(settings: Mapping[str, object], width: int | None) -> tuple[object, ...]:
-    """What speed depends on."""
-    shaping = (
-        value
-        for path, value in settings.items()
-        if path.partition(".")[0] in _SHAPING or path == "optimizer.name"
-    )
-    return (width, *shaping)
+_PATHS = [
+    path
+    for path, _ in leaves(Config)
+    if path.partition(".")[0] in _SHAPING or path == "optimizer.name"
+]
+
+
+def _shape(settings: Mapping[str, object]) -> _Shape:
+    """What speed depends on beside the width."""
+    return tuple(settings[path] for path in _PATHS)

@@ -3,25 +3,24 @@
 Cells of one config and seed that differ in length are milestones of one run. A run is done when it
 is as long as its longest cell and has been evaluated at each of them; otherwise it is continued
 from where it stands, or new. Runs that were begun together go on together; of the new ones as many
-form a stack as are fastest, and fewer where workers would be left without work.
+form a stack as are fastest, and fewer where a worker would be left alone with a long one.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
 from cifake.config import Config, run_id
 from cifake.models import catalogue
 from cifake.runs import RunState
-from cifake.stacks import Standing, begun_stacks, chunks
+from cifake.stacks import Standing, begun_stacks
+from sweeps.balance import Divisible, makespan, split
 from sweeps.spec import Variant
-
-SPLIT_GAIN = 0.05
-"""A stack is split only where that shortens the predicted makespan by more than this share."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ class Cell:
 
     variant: Variant
     seed: int
+    config_id: str
     run_id: str
     stage: str = "grid"
     """What asks for it: the grid, a search, or a search's last stage, confirm."""
@@ -50,13 +50,18 @@ class Stack:
     milestones: tuple[int, ...]
     """Lengths at which every evaluation is made and predictions are kept."""
 
+    repeated: int = 0
+    """Epochs that some runs have already and repeat, so that the others have their company."""
+
+    @cached_property
+    def config_id(self) -> str:
+        """Of its config."""
+        return self.config.config_id
+
     @property
     def run_ids(self) -> list[str]:
         """The runs, in the order of the seeds."""
-        return [run_id(self.config.config_id, seed) for seed in self.seeds]
-
-    repeated: int = 0
-    """Epochs that some runs have already and repeat, so that the others have their company."""
+        return [run_id(self.config_id, seed) for seed in self.seeds]
 
     @property
     def epochs_to_train(self) -> int:
@@ -111,7 +116,7 @@ class Plan:
         found: dict[str, list[tuple[int, ...]]] = defaultdict(list)
         for stack in self.stacks:
             if stack.start == 0:
-                found[stack.config.config_id].append(stack.seeds)
+                found[stack.config_id].append(stack.seeds)
         return dict(found)
 
     def as_dict(self) -> dict[str, Any]:
@@ -155,9 +160,10 @@ def make_cells(
     variants: Iterable[Variant], seeds: Sequence[int], stage: str = "grid"
 ) -> list[Cell]:
     """Every variant with every seed."""
+    identified = ((variant, variant.config.config_id) for variant in variants)
     return [
-        Cell(variant, seed, run_id(variant.config.config_id, seed), stage)
-        for variant in variants
+        Cell(variant, seed, config_id, run_id(config_id, seed), stage)
+        for variant, config_id in identified
         for seed in seeds
     ]
 
@@ -188,7 +194,7 @@ def make_plan(
     for identity, wanted in asked.items():
         state = known.get(identity)
         run = _Run(wanted, state, _status(wanted, state, evaluations))
-        configs[wanted[0].variant.config.config_id][wanted[0].seed] = run
+        configs[wanted[0].config_id][wanted[0].seed] = run
     runs = [run for members in configs.values() for run in members.values()]
     fixed, free = [], []
     for config_id, members in configs.items():
@@ -216,6 +222,7 @@ def make_plan(
             *_notes(seeds, count["diverged"]),
             *_sharing_notes(cells),
             *_stacking_notes(stacks),
+            *_idle_notes(len(stacks), workers),
         ),
     )
 
@@ -309,54 +316,42 @@ def _pack(
     fixed: list[Stack], free: list[Stack], cost: Cost, workers: int
 ) -> tuple[list[Stack], float | None]:
     """Split what may be split where that shortens the makespan; order the longest first."""
-
-    def seconds(stack: Stack) -> float | None:
-        return cost.seconds(stack.config, len(stack.seeds))
-
-    def evaluating(stack: Stack) -> float:
-        left = [m for m in stack.milestones if m > stack.start or stack.start == stack.epochs]
-        return len(left) * len(stack.seeds) * cost.milestone(stack.config, len(stack.seeds))
-
     widest = [cost.width(stack.config, len(stack.seeds)) for stack in free]
-    whole = [
-        part for stack, width in zip(free, widest, strict=True) for part in _split(stack, width)
+    found = [
+        each
+        for stack, width in (
+            *((stack, len(stack.seeds)) for stack in fixed),
+            *zip(free, widest, strict=True),
+        )
+        if (each := cost.seconds(stack.config, width)) is not None
     ]
-    found = [each for stack in (*fixed, *whole) if (each := seconds(stack)) is not None]
     # Where nothing is known, equal epochs are the best guess for the order; no time is predicted.
     guess = sum(found) / len(found) if found else 1.0
 
-    def duration(stack: Stack) -> float:
-        known = seconds(stack)
-        epochs = (stack.epochs - stack.start) * len(stack.seeds)
-        return epochs * (guess if known is None else known) + evaluating(stack)
+    def seconds(stack: Stack, runs: int) -> float:
+        known = cost.seconds(stack.config, runs)
+        trained = (stack.epochs - stack.start) * (guess if known is None else known)
+        left = sum(m > stack.start or stack.start == stack.epochs for m in stack.milestones)
+        return runs * (trained + left * cost.milestone(stack.config, runs))
 
-    best, shortest = _longest_first([*fixed, *whole], duration, workers)
-    for narrower in range(max(widest, default=1) // 2, 0, -1):
-        parts = [part for stack in whole for part in _split(stack, narrower)]
-        split, length = _longest_first([*fixed, *parts], duration, workers)
-        if length < shortest * (1 - SPLIT_GAIN):
-            best, shortest = split, length
-    return best, shortest if found or not best else None
-
-
-def _longest_first(
-    stacks: Iterable[Stack], duration: Callable[[Stack], float], workers: int
-) -> tuple[list[Stack], float]:
-    """Stacks in the order in which workers take them, and when the last worker is free."""
-    ordered = sorted(stacks, key=duration, reverse=True)
-    return ordered, makespan([duration(stack) for stack in ordered], workers)
+    divisible = [
+        Divisible(len(stack.seeds), width, partial(seconds, stack))
+        for stack, width in zip(free, widest, strict=True)
+    ]
+    settled = [seconds(stack, len(stack.seeds)) for stack in fixed]
+    widths = split(divisible, settled, workers)
+    parts = [part for stack, each in zip(free, widths, strict=True) for part in _parts(stack, each)]
+    timed = [*zip(fixed, settled, strict=True)]
+    timed += [(part, seconds(part, len(part.seeds))) for part in parts]
+    timed.sort(key=lambda each: each[1], reverse=True)
+    length = makespan((each for _, each in timed), workers)
+    return [stack for stack, _ in timed], length if found or not timed else None
 
 
-def _split(stack: Stack, width: int) -> list[Stack]:
-    return [replace(stack, seeds=seeds) for seeds in chunks(stack.seeds, width)]
-
-
-def makespan(durations: Iterable[float], workers: int) -> float:
-    """When the last worker is free if each takes the next duration as soon as it is."""
-    free = [0.0] * max(1, workers)
-    for duration in durations:
-        heapq.heapreplace(free, free[0] + duration)
-    return max(free)
+def _parts(stack: Stack, widths: Sequence[int]) -> list[Stack]:
+    """A stack cut into some of so many runs each."""
+    ends = [0, *accumulate(widths)]
+    return [replace(stack, seeds=stack.seeds[start:end]) for start, end in pairwise(ends)]
 
 
 def _seconds_saved(runs: Iterable[_Run], stacks: Iterable[Stack], cost: Cost) -> float | None:
@@ -398,7 +393,7 @@ def _notes(seeds: int, diverged: int) -> tuple[str, ...]:
 def _sharing_notes(cells: Iterable[Cell]) -> Iterator[str]:
     """Which lengths share no epoch because the learning rate depends on them."""
     alike: dict[tuple[object, ...], set[object]] = defaultdict(set)
-    for config in {cell.variant.config.config_id: cell.variant.config for cell in cells}.values():
+    for config in {cell.config_id: cell.variant.config for cell in cells}.values():
         flat = config.flat()
         horizon, name = flat.pop("schedule.horizon"), flat["schedule.name"]
         alike[name, *flat.values()].add(horizon)
@@ -413,10 +408,19 @@ def _stacking_notes(stacks: Iterable[Stack]) -> Iterator[str]:
     """Which networks are trained one seed after another because they cannot be stacked."""
     reasons: dict[str, set[str]] = defaultdict(set)
     trained = [stack for stack in stacks if stack.epochs > stack.start]
-    runs = Counter(stack.config.config_id for stack in trained for _ in stack.seeds)
+    runs = Counter(stack.config_id for stack in trained for _ in stack.seeds)
     for stack in trained:
         reason = catalogue.stacking_problem(stack.config)
-        if reason is not None and runs[stack.config.config_id] > 1:
+        if reason is not None and runs[stack.config_id] > 1:
             reasons[reason].add(stack.config.model)
     for reason, models in reasons.items():
         yield f"{', '.join(sorted(models))}: one seed is trained after another, since {reason}"
+
+
+def _idle_notes(stacks: int, workers: int) -> Iterator[str]:
+    """How many workers a smaller machine or cluster could do without."""
+    if 0 < stacks < workers:
+        yield (
+            f"{workers - stacks} of {workers} workers have nothing to do: there "
+            f"{'is 1 stack' if stacks == 1 else f'are {stacks} stacks'} to train"
+        )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cifake.config import Config, nest
 from cifake.data.pack import Pack
 from cifake.runs import RunState
 from sweeps import costs
-from sweeps.costs import Costs
+from sweeps.costs import Costs, interpolated
 
 
 def config(pack: Pack, **settings: object) -> Config:
@@ -89,7 +91,7 @@ def test_runs_of_another_shape_say_nothing_of_the_speed(
     assert measured.asked == [1]
 
 
-def test_a_speed_is_known_for_the_width_that_it_was_measured_at_only(
+def test_a_speed_beyond_the_widths_that_are_known_is_measured(
     demo_pack: Pack, measured: Measured
 ) -> None:
     asked = config(demo_pack)
@@ -97,6 +99,33 @@ def test_a_speed_is_known_for_the_width_that_it_was_measured_at_only(
     assert cost.seconds(asked, 6) == pytest.approx(330 / 5000)
     assert cost.seconds(asked, 6) == pytest.approx(330 / 5000)
     assert measured.asked == [6], "measured once"
+
+
+def test_a_width_between_two_that_are_known_is_not_measured(
+    demo_pack: Pack, measured: Measured
+) -> None:
+    asked = config(demo_pack)
+    cost = costs_of(demo_pack, timed(asked, 2, 1000.0) + timed(asked, 6, 2000.0))
+    # Steps of 32 images and 2 or 6 runs take 64 and 96 ms, so those of 4 runs take 80 ms.
+    assert cost.seconds(asked, 4) == pytest.approx(330 * 0.08 / (4 * 32))
+    assert measured.asked == []
+    cost.seconds(asked, 1)
+    assert measured.asked == [1]
+
+
+@given(
+    step=st.floats(1e-6, 1),
+    each=st.floats(1e-6, 1),
+    widths=st.lists(st.integers(1, 64), min_size=3, max_size=3, unique=True),
+)
+def test_a_speed_between_two_is_exact_where_a_step_takes_so_much_for_each_run(
+    step: float, each: float, widths: list[int]
+) -> None:
+    below, width, above = sorted(widths)
+    speeds = {known: known * 32 / (step + known * each) for known in (below, above)}
+    assert interpolated(speeds, width) == pytest.approx(width * 32 / (step + width * each))
+    assert interpolated(speeds, above + 1) is None
+    assert interpolated(speeds, below - 1) is None
 
 
 @pytest.mark.parametrize(

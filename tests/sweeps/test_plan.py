@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from cifake.config import Config, run_id
 from cifake.runs import RunState
-from sweeps.plan import Cell, Cost, Plan, Stack, make_cells, make_plan, makespan
+from sweeps.balance import makespan
+from sweeps.plan import Cell, Cost, Plan, Stack, make_cells, make_plan
 from sweeps.spec import Variant
 
 EVALUATIONS = (("demo", "validation"), ("demo", "test"))
@@ -270,6 +271,27 @@ def test_an_idle_worker_is_given_part_of_a_stack() -> None:
     assert (one.predicted_seconds, three.predicted_seconds) == (24, 8)
 
 
+def test_workers_without_a_stack_are_noted() -> None:
+    def noted(asked: Sequence[Cell], workers: int) -> list[str]:
+        return [note for note in planned(asked, workers=workers).notes if "nothing to do" in note]
+
+    (note,) = noted(cells([4], seeds=range(6)), 8)
+    assert note == "2 of 8 workers have nothing to do: there are 6 stacks to train"
+    (note,) = noted(cells([4], seeds=[0]), 2)
+    assert note == "1 of 2 workers have nothing to do: there is 1 stack to train"
+    assert noted(cells([4], seeds=range(6)), 6) == []
+    done = planned(cells([4]), known(4, evaluated_at(4)), workers=8)
+    assert (done.stacks, len(done.notes)) == ([], 1), "nothing is left for anybody"
+
+
+def test_a_stack_that_ends_last_is_split_and_the_others_keep_their_width() -> None:
+    asked = cells([4], seeds=range(6), batch_sizes=[16, 32, 64])
+    plan = planned(asked, workers=2, cost=SameCost(widest=6))
+    assert [len(stack.seeds) for stack in plan.stacks] == [6, 6, 3, 3]
+    assert len({stack.config.batch_size for stack in plan.stacks[2:]}) == 1
+    assert plan.predicted_seconds == 36
+
+
 def test_a_split_that_gains_nothing_is_not_made() -> None:
     plan = planned(cells([4], seeds=range(3), batch_sizes=range(2, 12)), workers=2)
     assert [len(stack.seeds) for stack in plan.stacks] == [3] * 10
@@ -435,36 +457,7 @@ def test_no_note_speaks_of_stacks_where_they_would_change_nothing() -> None:
     assert stacking_notes(plan) == []
 
 
-# When the last worker is free.
-
-
-_DURATIONS = st.lists(st.just(0.0) | st.floats(1e-9, 1e6), max_size=20)
-"""Half of the least number above 0 is 0, so durations stay away from it."""
-
-
-@given(durations=_DURATIONS, workers=st.integers(1, 10))
-def test_a_makespan_lies_within_its_bounds(durations: list[float], workers: int) -> None:
-    length = makespan(durations, workers)
-    total = sum(durations)
-    tolerance = 1e-9 * total
-    assert length >= max([*durations, total / workers], default=0) - tolerance
-    assert length <= total + tolerance
-
-
-@given(durations=_DURATIONS)
-def test_one_worker_takes_the_sum_and_many_take_the_longest(durations: list[float]) -> None:
-    assert makespan(durations, 1) == pytest.approx(sum(durations))
-    assert makespan(durations, max(1, len(durations))) == max(durations, default=0)
-
-
-@given(durations=_DURATIONS, workers=st.integers(1, 8))
-def test_no_worker_idles_while_another_has_more_than_one_left(
-    durations: list[float], workers: int
-) -> None:
-    # Graham 1966: list scheduling ends by total / m + (1 - 1 / m) * longest.
-    longest = max(durations, default=0)
-    bound = sum(durations) / workers + (1 - 1 / workers) * longest
-    assert makespan(durations, workers) <= bound * (1 + 1e-9)
+# Whatever is asked for.
 
 
 _ASKED = st.lists(
