@@ -19,6 +19,7 @@ from cifake.config import Config, run_id
 from cifake.models import catalogue
 from cifake.runs import RunState
 from cifake.stacks import Standing, begun_stacks
+from sweeps import outdated
 from sweeps.balance import Divisible, makespan, split
 from sweeps.spec import Variant
 
@@ -220,6 +221,14 @@ def make_plan(
         predicted_seconds=makespan,
         notes=(
             *_notes(seeds, count["diverged"]),
+            *outdated.notes(
+                (
+                    (run.asked[0].variant.config, run.asked[0].seed)
+                    for run in runs
+                    if run.status == "new"
+                ),
+                known.values(),
+            ),
             *_sharing_notes(cells),
             *_stacking_notes(stacks),
             *_idle_notes(len(stacks), workers),

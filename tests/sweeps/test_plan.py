@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifake.config import Config, run_id
+from cifake.config import TRAINER_VERSION, Config, run_id
 from cifake.runs import RunState
 from sweeps.balance import makespan
 from sweeps.plan import Cell, Cost, Plan, Stack, make_cells, make_plan
@@ -46,7 +46,8 @@ def known(
     stack: Sequence[int] | None = None,
 ) -> dict[str, RunState]:
     """A run that was begun alone, or in a stack; one without epochs was not begun."""
-    config_id = config(batch_size).config_id
+    of = config(batch_size)
+    config_id = of.config_id
     state = RunState(
         run_id=run_id(config_id, seed),
         config_id=config_id,
@@ -57,7 +58,7 @@ def known(
         images_per_second=None,
         stack_width=None,
         stack=tuple(stack if stack is not None else [seed] if epochs_done else []),
-        row={},
+        row={**of.flat(), "trainer_version": TRAINER_VERSION},
     )
     return {state.run_id: state}
 
