@@ -4,7 +4,7 @@ A process that trains is an owner: it has a file of its own in the store, `owner
 which it writes anew every few seconds. A run that it trains has a claim, `claim-000001.json`, with
 the owner's token. Whoever finds the claim of an owner that lives no more claims the next number; of
 several the store lets one through, and an owner that was given up for dead sees the higher number
-before it writes again.
+before it writes again. The file of an owner that was killed stays until somebody forgets it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,13 @@ BEAT = 15.0
 
 DEAD_AFTER = 60.0
 """Seconds without a sign of life after which an owner on another machine is taken for dead."""
+
+FORGOTTEN_AFTER = 3600.0
+"""Seconds of silence after which the file of such an owner is removed.
+
+Longer than `DEAD_AFTER`: one that was only slow writes its file anew, but must not lose its claims
+for that its file was removed between two signs of life.
+"""
 
 OWNERS = "owners"
 
@@ -64,11 +71,15 @@ class Process:
         host = self.machine.partition("|")[0]
         return f"`{self.what}`, process {self.pid} on {host}, since {self.since} UTC"
 
-    def lives(self) -> bool:
-        """Whether it lives still. On its own machine it is asked, elsewhere its file says."""
+    def lives(self, silence: float = DEAD_AFTER) -> bool:
+        """Whether it lives still. On its own machine it is asked, elsewhere its file says.
+
+        Args:
+            silence: seconds without a sign of life that tell death from afar.
+        """
         if self.started and self.machine == _machine():
             return _started(self.pid) == self.started
-        return time.time() - self.beat < DEAD_AFTER
+        return time.time() - self.beat < silence
 
 
 class Owner:
@@ -164,6 +175,26 @@ def claimed(
             stack.callback(found.release)
             claims.append(found)
         yield claims
+
+
+def forget_dead(root: Place) -> int:
+    """Remove the files of owners that live no more, and say how many; what they claimed is free.
+
+    A file that says nothing of its owner stays, since another release may have written it.
+
+    Args:
+        root: of the store.
+    """
+    owners = root.at(OWNERS)
+    dead = [
+        name
+        for name in owners.files()
+        if (process := _process(owners, name.removesuffix(".json"))) is not None
+        and not process.lives(FORGOTTEN_AFTER)
+    ]
+    for name in dead:
+        owners.remove(name)
+    return len(dead)
 
 
 def _token(folder: Place, number: int) -> str:

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cifake.claims import forget_dead
 from cifake.config import Config
 from cifake.errors import refuse, run_command
 from cifake.models import catalogue
@@ -144,6 +145,7 @@ def run(
     sweep = open_sweep(parsed, data or [], console)
     opened = Store.open(usual_root(store), create=True)
     with opened.claimed(parsed.name):
+        forget_dead(opened.root)
         _run(parsed, sweep, opened, console, address)
 
 

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
@@ -14,7 +15,16 @@ from pathlib import Path
 import pytest
 
 from cifake import claims
-from cifake.claims import OWNERS, Claim, LostError, Owner, Process, claim, claimed
+from cifake.claims import (
+    OWNERS,
+    Claim,
+    LostError,
+    Owner,
+    Process,
+    claim,
+    claimed,
+    forget_dead,
+)
 from cifake.config import Config, run_id
 from cifake.places import LocalPlace, Place, open_place
 from cifake.record import Record
@@ -155,6 +165,81 @@ def test_a_number_that_another_process_bears_by_now_is_no_sign_of_life(tmp_path:
         content["started"] -= 1
         root.at(OWNERS).write(f"{old.token}.json", json.dumps(content).encode())
         assert isinstance(claim(root.at("r1"), new), Claim)
+
+
+# What dead owners leave behind
+
+
+def test_the_file_of_a_killed_owner_is_removed_and_those_of_living_ones_stay(
+    holder: multiprocessing.process.BaseProcess, tmp_path: Path
+) -> None:
+    root = LocalPlace(tmp_path)
+    with Owner(root, "here") as here:
+        assert holder.pid is not None
+        os.kill(holder.pid, signal.SIGSTOP)
+        assert forget_dead(root) == 0, "both live"
+        assert len(root.at(OWNERS).files()) == 2
+        holder.kill()
+        holder.join()
+        assert forget_dead(root) == 1
+        assert root.at(OWNERS).files() == [f"{here.token}.json"]
+        assert isinstance(claim(root.at("r1"), here), Claim)
+        assert forget_dead(root) == 0
+
+
+def test_an_owner_on_another_machine_is_forgotten_long_after_it_is_dead(root: Place) -> None:
+    with Owner(root, "far") as far, Owner(root, "near") as near:
+        for silence in (0, claims.DEAD_AFTER + 5, claims.FORGOTTEN_AFTER - 5):
+            elsewhere(root, far.token, time.time() - silence)
+            assert forget_dead(root) == 0
+        elsewhere(root, far.token, time.time() - claims.FORGOTTEN_AFTER - 5)
+        assert forget_dead(root) == 1
+        assert root.at(OWNERS).files() == [f"{near.token}.json"]
+
+
+def test_an_owner_that_was_forgotten_but_lives_is_an_owner_again_with_its_next_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "BEAT", 0.05)
+    root = LocalPlace(tmp_path)
+    with Owner(root, "slow") as slow, Owner(root, "other") as other:
+        mine = claim(root.at("r1"), slow)
+        root.at(OWNERS).remove(f"{slow.token}.json")
+        end = time.monotonic() + 10
+        while f"{slow.token}.json" not in root.at(OWNERS).files() and time.monotonic() < end:
+            time.sleep(0.01)
+        assert isinstance(mine, Claim)
+        assert isinstance(claim(root.at("r1"), other), Process)
+        mine.check()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"owner": 3}', b"\xff"])
+def test_a_file_that_says_nothing_of_an_owner_stays(tmp_path: Path, content: bytes) -> None:
+    root = LocalPlace(tmp_path)
+    root.at(OWNERS).write("0123.json", content)
+    assert forget_dead(root) == 0
+    assert root.at(OWNERS).files() == ["0123.json"]
+
+
+def test_owners_that_end_while_others_look_are_no_trouble(tmp_path: Path) -> None:
+    root = LocalPlace(tmp_path)
+    ended = threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            with Owner(root, "short"):
+                pass
+
+    threads = [threading.Thread(target=come_and_go) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert [forget_dead(root) for _ in range(200)] == [0] * 200
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert root.at(OWNERS).files() == []
 
 
 # What is guarded
