@@ -146,13 +146,24 @@ def claim(folder: Place, owner: Owner) -> Claim | Process:
         numbers = _numbers(folder)
         last = numbers[-1] if numbers else 0
         if last:
-            process = _process(owner.place, _token(folder, last))
-            if process is not None and process.lives():
+            process = _living(folder, last, owner.place)
+            if process is not None:
                 return process
         if folder.create(_file(last + 1), json.dumps({"owner": owner.token}).encode()):
             for number in numbers:
                 folder.remove(_file(number))
             return Claim(folder, last + 1)
+
+
+def holder(folder: Place, root: Place) -> Process | None:
+    """Who has claimed a folder of a run or a sweep of a store, if it lives."""
+    numbers = _numbers(folder)
+    return _living(folder, numbers[-1], root.at(OWNERS)) if numbers else None
+
+
+def is_claim(name: str) -> bool:
+    """Whether a file of that name is a claim."""
+    return _CLAIM.fullmatch(name) is not None
 
 
 @contextlib.contextmanager
@@ -195,6 +206,11 @@ def forget_dead(root: Place) -> int:
     for name in dead:
         owners.remove(name)
     return len(dead)
+
+
+def _living(folder: Place, number: int, owners: Place) -> Process | None:
+    process = _process(owners, _token(folder, number))
+    return process if process is not None and process.lives() else None
 
 
 def _token(folder: Place, number: int) -> str:

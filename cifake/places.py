@@ -62,6 +62,16 @@ class Place(Protocol):
     def clear(self) -> None:
         """Remove it with all files that lie in it."""
 
+    def remains(self, beginnings: tuple[str, ...]) -> list[str]:
+        """Files of which a writer left a beginning when it was killed, as names to remove.
+
+        Args:
+            beginnings: of the names that it wrote; nobody may be writing such a file now.
+        """
+
+    def persist(self) -> None:
+        """Return when all files that lie in it would outlive a power cut."""
+
     def files(self) -> list[str]:
         """Names of the files that lie in it, ascending; none where it does not exist."""
 
@@ -109,6 +119,20 @@ class LocalPlace:
     def clear(self) -> None:
         """Remove the folder, what is being written in it included."""
         shutil.rmtree(self.path, ignore_errors=not self.path.exists())
+
+    def remains(self, beginnings: tuple[str, ...]) -> list[str]:
+        """Files that were written aside and never renamed."""
+        names = tuple(f".{beginning}" for beginning in beginnings)
+        return sorted(entry.name for entry in self._entries() if entry.name.startswith(names))
+
+    def persist(self) -> None:
+        """Have the system write the files to their disk, and the folder that names them."""
+        for name in (*self.files(), "."):
+            handle = os.open(self.path / name, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
     def files(self) -> list[str]:
         """Files, without those that are being written."""
@@ -199,6 +223,14 @@ class ObjectPlace:
         """Remove the objects whose names go on without a slash."""
         for name in self.files():
             self.remove(name)
+
+    def remains(self, beginnings: tuple[str, ...]) -> list[str]:
+        """None: an object that was not put whole is not there."""
+        del beginnings
+        return []
+
+    def persist(self) -> None:
+        """Nothing is to be done: a PUT is answered when it is kept."""
 
     def files(self) -> list[str]:
         """Objects whose names go on without a slash."""

@@ -10,6 +10,8 @@ that exist are replaced, the head is written once more, as it was, with what the
 become: a reader knows of every file what it may hold, and so tells damage from an epoch that was
 interrupted. Rows and weights beyond the head's `epochs_done` belong to such an epoch; they are
 ignored and written again.
+
+A table's file may be gone once the store's archive has its rows; see `cifake/archive.py`.
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ import datetime
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,6 +35,10 @@ from cifake.stacks import Standing
 
 if TYPE_CHECKING:
     import torch
+
+    from cifake.archive import Archive
+
+T = TypeVar("T")
 
 HEAD = "run.json"
 ROW = "runs.parquet"
@@ -98,6 +104,7 @@ class Head:
         return cls(row, found["files"], found.get("pending", {}))
 
 
+_TABLE_FILES = {f"{table}.parquet": table for table in tables.RUN_TABLES}
 _COLUMNS = [column.name for column in tables.TABLES["runs"].columns]
 
 
@@ -129,10 +136,16 @@ class RunState:
 
 
 class RunFolder:
-    """A folder of one run, which bears the run's identity as its name."""
+    """A folder of one run, which bears the run's identity as its name.
 
-    def __init__(self, place: Place) -> None:
+    Args:
+        place: the folder.
+        archive: that may have tables of the run which are no longer in it.
+    """
+
+    def __init__(self, place: Place, archive: Archive | None = None) -> None:
         self.place = place
+        self.archive = archive
 
     @property
     def run_id(self) -> str:
@@ -180,7 +193,7 @@ class RunFolder:
         return sorted(epoch for kind, epoch in map(state_of, files) if kind == "weights")
 
     def read(self, table: tables.RunTable, *, epochs: int | None = None) -> pa.Table:
-        """A table, empty if it was never committed.
+        """A table in its canonical form, empty if it was never committed.
 
         Args:
             table: its name.
@@ -191,14 +204,20 @@ class RunFolder:
             DamagedError: the file is missing, damaged or of another schema.
         """
         head = self.head()
-        file = f"{table}.parquet"
+        file = table_file(table)
         if head is None or file not in head.files:
             return tables.TABLES[table].empty()
-        content = self._content(file, head)
-        try:
-            read = tables.decode(table, content)
-        except ValueError as error:
-            raise DamagedError(self.place, file, str(error)) from None
+
+        def decoded(content: bytes) -> pa.Table:
+            try:
+                return tables.canonical(tables.decode(table, content))
+            except ValueError as error:
+                raise DamagedError(self.place, file, str(error)) from None
+
+        def archived(archive: Archive, held: str) -> pa.Table | None:
+            return archive.read(self.run_id, table, held)
+
+        read = self._found(file, head, decoded, archived)
         return read if epochs is None else read.filter(pc.field("epoch") <= epochs)
 
     def commit(self, row: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
@@ -274,7 +293,7 @@ class RunFolder:
             if kind == "optimizer" and epoch < head.row["epochs_done"]:
                 continue
             try:
-                self._content(name, head)
+                self._found(name, head, bool, self._archived(name))
             except DamagedError as error:
                 yield error
 
@@ -284,15 +303,45 @@ class RunFolder:
             refuse(self.place, "holds no run; give the folder of one that finished an epoch")
         return head
 
-    def _content(self, name: str, head: Head) -> bytes:
-        """A file as the head says it is, or as a later one says by then."""
+    def _archived(self, name: str) -> Callable[[Archive, str], bool | None]:
+        """What says whether the archive has a file's rows."""
+        table = table_of(name)
+
+        def held(archive: Archive, held: str) -> bool | None:
+            return (table is not None and archive.holds(self.run_id, table, held)) or None
+
+        return held
+
+    def _found(
+        self,
+        name: str,
+        head: Head,
+        own: Callable[[bytes], T],
+        archived: Callable[[Archive, str], T | None],
+    ) -> T:
+        """A file as the head says it is, or as a later one says by then.
+
+        Args:
+            name: of the file.
+            head: the run's.
+            own: makes what is wanted of the file in the run's folder.
+            archived: takes it from an archive instead, by the digest of what the file held.
+        """
         while True:
             try:
                 content = self.place.read(name)
             except FileNotFoundError:
                 content = None
             if content is not None and head.allows(name, content):
-                return content
+                return own(content)
+            if self.archive is not None and name in head.files:
+                try:
+                    found = archived(self.archive, head.files[name])
+                except DamagedError as error:
+                    problem = f"{error.problem}, with other runs' in {error.file}"
+                    raise DamagedError(self.place, name, problem) from None
+                if found is not None:
+                    return found
             later = self.head()
             if later is None or later == head:
                 problem = "is missing" if content is None else "is damaged"
@@ -305,7 +354,8 @@ class RunFolder:
 
         name = state_file(kind, epoch)
         try:
-            return dict(load(self._content(name, self._committed())))
+            content = self._found(name, self._committed(), bytes, lambda *_: None)
+            return dict(load(content))
         except SafetensorError as error:
             raise DamagedError(self.place, name, f"cannot be read ({error})") from None
 
@@ -330,6 +380,16 @@ def config_of(row: Mapping[str, Any]) -> Config:
     """The configuration in a row of the `runs` table; a null is left to its defaults."""
     settings = {path: row[path] for path, _ in leaves(Config)}
     return Config.model_validate(nest(settings))
+
+
+def table_file(table: tables.RunTable) -> str:
+    """The file of a table."""
+    return f"{table}.parquet"
+
+
+def table_of(name: str) -> tables.RunTable | None:
+    """The table of such a file; null for any other."""
+    return _TABLE_FILES.get(name)
 
 
 def state_file(kind: str, epoch: int) -> str:

@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 
+from cifake.archive import Archive
 from cifake.claims import Claim, Owner, Process, claimed
 from cifake.errors import refuse
 from cifake.places import Place, open_place
@@ -49,9 +50,15 @@ def open_root(root: str, *, create: bool) -> Place:
     return open_place(root)
 
 
-def run_folder(root: Place, run_id: str) -> RunFolder:
-    """The folder of a run below a store, whether it exists or not."""
-    return RunFolder(root.at(RUNS).at(run_id))
+def run_folder(root: Place, run_id: str, archive: Archive | None = None) -> RunFolder:
+    """The folder of a run below a store, whether it exists or not.
+
+    Args:
+        root: of the store.
+        run_id: the run.
+        archive: of the store, to share what is known of it; by default one of its own.
+    """
+    return RunFolder(root.at(RUNS).at(run_id), archive or Archive(root))
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from cifake.config import Config
 from cifake.errors import refuse, run_command
 from cifake.models import catalogue
 from cifake.store import usual_root
+from sweeps import compact as compaction
 from sweeps import specfile, upkeep
 from sweeps.outcome import report_sweep, sweep_status, unfinished, write_cells
 from sweeps.plan import Plan
@@ -257,6 +258,22 @@ def gc(
         print(json.dumps({"removed": remove, "runs": [asdict(run) for run in found]}, indent=2))
     else:
         print_unasked(found, make_console(), removed=remove)
+
+
+@app.command()
+def compact(
+    store: StoreOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - typer makes a flag of it
+) -> None:
+    """Merge the small tables of finished runs into few large files; readers do not notice."""
+    console = make_console(stderr=as_json)
+    opened = _with_runs(store)
+    with console.status("looking at the runs …") as line:
+        found = compaction.compact(opened, line.update)
+    if as_json:
+        print(json.dumps(asdict(found), indent=2))
+    else:
+        compaction.print_compacted(found, console)
 
 
 def _with_runs(store: str | None) -> Store:

@@ -2,6 +2,7 @@
 
     store.json      what this folder is
     runs/<run_id>/  the folder of a run
+    tables/         tables of many runs in one file each; see `cifake/archive.py`
     sweeps/<name>/  what a sweep asked for, and its report
 
 Every file appears whole or not at all; see `cifake/places.py`.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, TypeVar
 
@@ -19,10 +20,11 @@ import pyarrow as pa
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from cifake import tables
+from cifake.archive import Archive, Part, Span
 from cifake.claims import Owner, Process, claimed
 from cifake.errors import refuse
 from cifake.places import LocalPlace, Place
-from cifake.runs import DamagedError, RunFolder, RunState
+from cifake.runs import DamagedError, RunFolder, RunState, table_file
 from cifake.store import RUNS, open_root, run_folder
 
 STACKS = "stacks.json"
@@ -31,6 +33,10 @@ STACKS = "stacks.json"
 _REQUESTS = 32
 """Requests to an object store at the same time."""
 
+_LARGE_REQUESTS = 4
+"""The same of files that are large in memory."""
+
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -50,6 +56,7 @@ class Store:
 
     def __init__(self, root: Place) -> None:
         self.root = root
+        self.archive = Archive(root)
 
     @classmethod
     def open(cls, root: str, *, create: bool) -> Store:
@@ -94,11 +101,11 @@ class Store:
     def run_states(self, run_ids: Iterable[str] | None = None) -> dict[str, RunState]:
         """The state of the runs named, or of all; runs that never committed are left out."""
         wanted = self.run_ids() if run_ids is None else sorted(set(run_ids))
-        return {state.run_id: state for state in self._map(self.run_state, wanted) if state}
+        return {state.run_id: state for state in self.each(self.run_state, wanted) if state}
 
     def run(self, run_id: str) -> RunFolder:
         """The folder of a run, whether it exists or not."""
-        return run_folder(self.root, run_id)
+        return run_folder(self.root, run_id, self.archive)
 
     def run_state(self, run_id: str) -> RunState | None:
         """The state of a run, or null if it never committed."""
@@ -114,11 +121,46 @@ class Store:
         Raises:
             InputError: a run's file is damaged.
         """
+        names = list(run_ids)
+        pieces: list[tuple[Sequence[tuple[str, int]], pa.Table]] = []
+        read = self.each(self._taken, self._by_part(set(names), table), _LARGE_REQUESTS)
+        for spans, taken in read:
+            if taken is not None:
+                pieces.append(([(name, span.rows) for name, span in spans.items()], taken))
+        there = {name for sizes, _ in pieces for name, _ in sizes}
+        own = [name for name in dict.fromkeys(names) if name not in there]
         try:
-            found = self._map(lambda run_id: self.read(run_id, table), run_ids)
+            found = self.each(lambda run_id: self.read(run_id, table), own)
         except DamagedError as error:
             refuse(f"{self.root}", f"{error}; `sweeps verify --repair` has it trained again")
-        return pa.concat_tables([tables.TABLES[table].empty(), *found]).unify_dictionaries()
+        pieces += [([(name, len(rows))], rows) for name, rows in zip(own, found, strict=True)]
+        whole = pa.concat_tables([tables.TABLES[table].empty(), *(rows for _, rows in pieces)])
+        ranges, start = {}, 0
+        for name, rows in (each for sizes, _ in pieces for each in sizes):
+            ranges[name] = (start, rows)
+            start += rows
+        return tables.arranged(whole, [ranges[name] for name in names])
+
+    def _by_part(self, names: Collection[str], table: tables.RunTable) -> list[dict[str, Span]]:
+        """Where the archive has rows that are the runs' still: by run, each part's apart."""
+        spans = self.archive.index().spans
+        asked = sorted({run_id for kind, run_id, _ in spans if kind == table and run_id in names})
+        heads = self.each(lambda run_id: self.run(run_id).head(), asked)
+        found: dict[str, dict[str, Span]] = {}
+        for run_id, head in zip(asked, heads, strict=True):
+            held = "" if head is None else head.files.get(table_file(table), "")
+            span = spans.get((table, run_id, held))
+            if span is not None:
+                found.setdefault(span.part.file, {})[run_id] = span
+        return list(found.values())
+
+    def _taken(self, spans: Mapping[str, Span]) -> tuple[Mapping[str, Span], pa.Table | None]:
+        """Rows of several runs from one part; none if it cannot be read, and each must see why."""
+        part: Part = next(iter(spans.values())).part
+        try:
+            return spans, self.archive.take(part, list(spans.values()))
+        except (FileNotFoundError, DamagedError):
+            return spans, None
 
     def write_sweep(self, name: str, file: str, content: bytes) -> str:
         """Write a file of a sweep and say where it is."""
@@ -159,9 +201,11 @@ class Store:
             where = f"{self.sweep(name)}/{file}"
             refuse(where, f"{error}; `sweeps run` writes it anew, from what the store has")
 
-    def _map(self, function: Callable[[str], T], run_ids: Iterable[str]) -> list[T]:
-        """Of every run, several at a time where an answer is long under way."""
+    def each(
+        self, function: Callable[[S], T], items: Iterable[S], at_once: int = _REQUESTS
+    ) -> list[T]:
+        """A function of every item, several at a time where an answer is long under way."""
         if isinstance(self.root, LocalPlace):
-            return [function(run_id) for run_id in run_ids]  # threads would wait for each other
-        with ThreadPoolExecutor(_REQUESTS) as pool:
-            return list(pool.map(function, run_ids))
+            return [function(item) for item in items]  # threads would wait for each other
+        with ThreadPoolExecutor(at_once) as pool:
+            return list(pool.map(function, items))

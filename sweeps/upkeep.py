@@ -5,21 +5,24 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from cifake import tables
+from cifake.archive import FOLDER, INDEX, Archive
 from cifake.claims import Owner, Process, claim
 from cifake.errors import InputError
 from cifake.places import Place
 from cifake.record import Record
 from cifake.runs import HEAD, ROW, DamagedError, RunFolder, config_of, state_of
+from cifake.store import run_folder
 from sweeps.progress import duration
 from sweeps.store import Store
 
-LEFT = "is being trained now, and left as it is"
+LEFT = "is in use by another process now, and left as it is"
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Damage:
     """What cannot be read of one run or sweep, and what it costs to have it again."""
 
     where: str
-    """The run or sweep."""
+    """The run or sweep; `tables` for the index of merged tables."""
 
     problems: tuple[str, ...]
     """File and problem of each."""
@@ -60,20 +63,37 @@ def verify(store: Store, *, repair: bool, advance: Callable[[str], None]) -> Ite
             ask for them train the rest again, and damaged tables of sweeps are removed.
         advance: called with each run before it is checked.
     """
+    archive = Archive(store.root)  # a new one: what it finds sound is not looked at again
+    yield from _verify_index(store, archive, repair=repair)
     for run_id in store.run_ids():
         advance(run_id)
-        folder = store.run(run_id)
+        folder = run_folder(store.root, run_id, archive)
         found = _damage_of(folder)
         if found is None:
             continue
         if repair:
             with Owner(store.root, "sweeps verify --repair") as owner:
-                mended = _alone(folder, owner, _mend)
+                mended = alone(folder.place, owner, partial(_mend, folder))
             found = found if mended else replace(found, problems=(*found.problems, LEFT))
         yield found
     sweeps = store.root.at("sweeps")
     for name in sweeps.folders():
         yield from _verify_sweep(name, sweeps.at(name), repair=repair)
+
+
+def _verify_index(store: Store, archive: Archive, *, repair: bool) -> Iterator[Damage]:
+    """Check the index of merged tables; where it is damaged, go by what the tables say."""
+    try:
+        archive.index()
+    except InputError as error:
+        problems: tuple[str, ...] = (f"{INDEX} {error.mistakes[0].problem}",)
+        rebuilt = archive.rebuilt()
+        archive.use(rebuilt)
+        if repair:
+            with Owner(store.root, "sweeps verify --repair") as owner:
+                mended = alone(archive.place, owner, lambda: archive.write_index(rebuilt))
+            problems = problems if mended else (*problems, LEFT)
+        yield Damage(FOLDER, problems)
 
 
 def _damage_of(folder: RunFolder) -> Damage | None:
@@ -109,13 +129,15 @@ def _mend(folder: RunFolder) -> None:
         folder.commit(head.row, {})
 
 
-def _alone(folder: RunFolder, owner: Owner, change: Callable[[RunFolder], None]) -> bool:
-    """Change a run unless another process trains it, and say whether it was changed."""
-    found = claim(folder.place, owner)
+def alone(folder: Place, owner: Owner, change: Callable[[], None]) -> bool:
+    """Change a folder unless another process has claimed it, and say whether it was changed."""
+    found = claim(folder, owner)
     if isinstance(found, Process):
         return False
-    change(folder)
-    found.release()
+    try:
+        change()
+    finally:
+        found.release()
     return True
 
 
@@ -168,12 +190,15 @@ def unasked(store: Store, older_than: datetime.timedelta) -> list[Unasked]:
 def remove(store: Store, runs: Sequence[Unasked]) -> list[Unasked]:
     """Remove runs, those aside that a process trains now, and say which."""
     with Owner(store.root, "sweeps gc --remove") as owner:
-        return [run for run in runs if _alone(store.run(run.run_id), owner, _clear)]
+        return [run for run in runs if _cleared(store.run(run.run_id), owner)]
 
 
-def _clear(folder: RunFolder) -> None:
-    folder.place.remove(HEAD)  # first: without it nothing of the run counts
-    folder.place.clear()
+def _cleared(folder: RunFolder, owner: Owner) -> bool:
+    def clear() -> None:
+        folder.place.remove(HEAD)  # first: without it nothing of the run counts
+        folder.place.clear()
+
+    return alone(folder.place, owner, clear)
 
 
 def print_damage(found: Sequence[Damage], runs: int, console: Console, *, repaired: bool) -> None:

@@ -20,7 +20,7 @@ import torch
 from cifake.data.locate import open_dataset
 from cifake.data.pack import Pack
 from cifake.errors import InputError
-from tests.benchmarks import evaluating, listing, memory, packing, rows, training
+from tests.benchmarks import evaluating, listing, memory, merging, packing, rows, training
 from tests.benchmarks.measure import Outcome
 
 ROOT = Path(__file__).parents[2]
@@ -123,6 +123,10 @@ def _listing(setting: Setting) -> Iterable[Outcome]:
     yield listing.listing(setting.scratch / "store", 10_000, setting.repeats)
 
 
+def _merging(setting: Setting) -> Iterable[Outcome]:
+    yield merging.merging(setting.scratch / "merging", 2_000, setting.repeats)
+
+
 def _memory(setting: Setting) -> Iterable[Outcome]:
     yield memory.memory(setting.pack, setting.archive)
 
@@ -134,6 +138,7 @@ BENCHMARKS: dict[str, Callable[[Setting], Iterable[Outcome]]] = {
     "packing": _packing,
     "memory": _memory,
     "listing": _listing,
+    "merging": _merging,
 }
 
 

@@ -26,7 +26,7 @@ def listing(folder: Path, runs: int, repeats: int) -> Outcome:
         repeats: how often they are listed.
     """
     store = Store.open(str(folder), create=True)
-    head = _head(store)
+    head = trained_head(store)
     for number in range(runs):
         name = f"{number:016x}"
         row = {**head.row, "run_id": name, "seed": number}
@@ -44,8 +44,8 @@ def _unheard(report: Report) -> None:
     del report
 
 
-def _head(store: Store) -> Head:
-    """That of a run that was trained."""
+def trained_head(store: Store) -> Head:
+    """That of a run, which is trained unless the store has it."""
     pack = open_dataset("demo")
     data = {"train": "demo", "fingerprint": pack.info.fingerprint, "train_images": 64}
     config = Config.model_validate({"data": {**data, "validation": 100}})

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cifake.data.locate import open_dataset
-from tests.benchmarks import listing, memory, packing
+from tests.benchmarks import listing, memory, merging, packing
 
 _MB = 2**20
 
@@ -30,6 +30,14 @@ def test_every_run_of_a_store_is_listed(tmp_path: Path) -> None:
     assert outcome.name == "list the states of 20 runs"
     assert all(0 < value < 1 for value in outcome.values)
     assert outcome.met
+
+
+def test_every_run_of_a_store_is_read_merged_and_not(tmp_path: Path) -> None:
+    outcome = merging.merging(tmp_path, runs=20, repeats=2)
+    assert outcome.name == "read evaluations of 20 runs, merged"
+    assert outcome.unit == "runs/s"
+    assert min(outcome.values) > 0
+    assert min(outcome.baselines) > 0
 
 
 def test_packing_and_the_loop_read_the_same_pixels(cifake_folder: Path, tmp_path: Path) -> None:
