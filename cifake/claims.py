@@ -155,7 +155,7 @@ def claim(folder: Place, owner: Owner) -> Claim | Process:
             return Claim(folder, last + 1)
 
 
-def holder(folder: Place, root: Place) -> Process | None:
+def holder_of(folder: Place, root: Place) -> Process | None:
     """Who has claimed a folder of a run or a sweep of a store, if it lives."""
     numbers = _numbers(folder)
     return _living(folder, numbers[-1], root.at(OWNERS)) if numbers else None

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from cifake import tables
 from cifake.archive import Archive, Index, Part, Span
-from cifake.claims import Claim, Owner, Process, claimed, holder, is_claim
+from cifake.claims import Claim, Owner, Process, claimed, holder_of, is_claim
 from cifake.errors import InputError, refuse
 from cifake.runs import Head, RunFolder, digest, table_file
 from sweeps.store import Store
@@ -169,7 +169,7 @@ class _Compaction:
         except InputError as error:
             problem = str(error)
         claimed = any(map(is_claim, files))
-        taken = claimed and holder(folder.place, self.store.root) is not None
+        taken = claimed and holder_of(folder.place, self.store.root) is not None
         return _Run(
             folder,
             head,

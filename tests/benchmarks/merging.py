@@ -30,7 +30,7 @@ def merging(folder: Path, runs: int, repeats: int) -> Outcome:
     for store in (small, merged):
         fill(store, folder / "trained", runs)
     found = compact(merged, lambda _: None)
-    if (found.runs, found.files_after) != (runs, len(tables.RUN_TABLES) + 1):
+    if found.runs != runs or found.files_after >= found.files_before:
         raise ValueError(f"not every table was merged: {found}")
     ours, theirs = in_turns(repeats, partial(_read, merged), partial(_read, small))
     name = f"read {TABLE} of {runs:,} runs, merged"

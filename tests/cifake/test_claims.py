@@ -24,6 +24,8 @@ from cifake.claims import (
     claim,
     claimed,
     forget_dead,
+    holder_of,
+    is_claim,
 )
 from cifake.config import Config, run_id
 from cifake.places import LocalPlace, Place, open_place
@@ -51,6 +53,20 @@ def test_what_is_claimed_is_refused_to_others_until_it_is_released(root: Place) 
         mine.release()
         assert isinstance(claim(folder, second), Claim)
     assert root.at(OWNERS).files() == []
+
+
+def test_who_holds_a_claim_is_told_while_it_lives(root: Place) -> None:
+    folder = root.at("runs").at("r1")
+    assert holder_of(folder, root) is None
+    with Owner(root, "first") as first:
+        mine = claim(folder, first)
+        assert isinstance(mine, Claim)
+        found = holder_of(folder, root)
+        assert found is not None
+        assert (found.what, found.pid) == ("first", os.getpid())
+        assert [is_claim(name) for name in folder.files()] == [True]
+    assert holder_of(folder, root) is None
+    assert not is_claim("run.json")
 
 
 def test_what_an_owner_leaves_behind_is_claimed_by_the_next(root: Place) -> None:

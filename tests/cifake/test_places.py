@@ -173,3 +173,21 @@ def test_a_place_in_an_object_store_travels_to_other_processes(bucket: str) -> N
     place = open_place(bucket).at("runs")
     place.write("x", b"1")
     assert pickle.loads(pickle.dumps(place)).read("x") == b"1"  # noqa: S301 - our own
+
+
+def test_what_writers_that_were_killed_left_is_told_by_the_names_they_wrote(tmp_path: Path) -> None:
+    place = LocalPlace(tmp_path)
+    place.write("index.json", b"whole")
+    for name in (".index.json-1234", ".claim-000001.json-1234"):
+        (tmp_path / name).write_bytes(b"half")
+    assert place.remains(("index.json",)) == [".index.json-1234"]
+    place.remove(".index.json-1234")
+    assert place.remains(("index.json",)) == []
+    assert place.files() == ["index.json"]
+
+
+def test_what_is_kept_can_be_made_to_outlive_a_power_cut(place: Place) -> None:
+    place.write("a", b"content")
+    place.persist()
+    assert place.read("a") == b"content"
+    assert place.remains(("a",)) == []

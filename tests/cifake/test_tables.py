@@ -283,3 +283,60 @@ def test_packs_sweeps_and_benchmarks_have_versions_apart_from_the_tables_of_runs
         assert int(versions.pop(name)) == tables.SWEEPS_VERSION
     assert int(versions.pop("benchmarks")) == tables.BENCHMARKS_VERSION
     assert {int(version) for version in versions.values()} == {tables.SCHEMA_VERSION}
+
+
+# The canonical form
+
+
+@given(st.lists(st.lists(st.sampled_from("abcd"), max_size=6), max_size=4), st.randoms())
+def test_equal_words_have_equal_dictionaries_whatever_they_came_from(
+    pieces: list[list[str]], rng: Any
+) -> None:
+    def column(words: list[str]) -> pa.Array:
+        known = rng.sample("abcdef", 6)
+        indices = pa.array([known.index(word) for word in words], pa.int32())
+        return pa.DictionaryArray.from_arrays(indices, pa.array(known))
+
+    schema = pa.schema([pa.field("word", tables.WORD)], metadata={b"kept": b"yes"})
+    empty = schema.empty_table()
+    parts = [pa.Table.from_arrays([column(words)], schema=schema) for words in pieces]
+    found = tables.canonical(pa.concat_tables([empty, *parts]))
+    words = [word for piece in pieces for word in piece]
+    expected = pa.array(words, pa.string()).dictionary_encode()
+    assert found.schema.equals(schema, check_metadata=True)
+    assert found["word"].to_pylist() == words
+    assert found["word"].combine_chunks().dictionary.to_pylist() == list(dict.fromkeys(words))
+    assert found["word"].combine_chunks().equals(expected)
+
+
+def test_a_missing_word_stays_missing_in_the_canonical_form() -> None:
+    words = pa.DictionaryArray.from_arrays(pa.array([2, None, 0], pa.int32()), pa.array([*"abc"]))
+    found = tables.canonical(pa.table({"word": words}))
+    assert found["word"].to_pylist() == ["c", None, "a"]
+    assert found["word"].combine_chunks().dictionary.to_pylist() == ["c", "a"]
+
+
+@given(st.data())
+def test_ranges_of_rows_come_one_after_another(data: st.DataObject) -> None:
+    length = data.draw(st.integers(0, 20))
+    table = pa.table({"row": pa.array(range(length), pa.int32())})
+    bounds = st.tuples(st.integers(0, length), st.integers(0, length)).map(sorted)
+    ranges = [(low, high - low) for low, high in data.draw(st.lists(bounds, max_size=4))]
+    expected = [row for start, rows in ranges for row in range(start, start + rows)]
+    assert tables.arranged(table, ranges)["row"].to_pylist() == expected
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.data())
+def test_rows_are_decoded_with_the_groups_that_hold_them_alone(
+    length: int, group: int, data: st.DataObject
+) -> None:
+    rows = [{"run_id": "r", "epoch": number} for number in range(length)]
+    content = tables.parquet(TABLES["epochs"].from_rows(rows), group=group, metadata={b"a": "b"})
+    start, end = sorted(data.draw(st.tuples(*[st.integers(0, length)] * 2)))
+    first, found = tables.decode_rows("epochs", content, start, end)
+    kept = found["epoch"].to_pylist()
+    assert kept[start - first : end - first] == list(range(start, end))
+    assert len(kept) <= end - start + 2 * (group - 1)
+    assert found.schema.equals(TABLES["epochs"].schema, check_metadata=True)
+    assert tables.metadata(content)[b"a"] == b"b"
+    assert decode("epochs", content).num_rows == length
