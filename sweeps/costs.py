@@ -63,18 +63,26 @@ class Costs:
         if config.data not in self.splits:
             self.splits[config.data] = split_rows(self.pack, config.data)
         rows = self.splits[config.data]
-        return (len(rows.train) + len(rows.validation) * _EVALUATION_SHARE) / speed
+        return len(rows.train) / speed + self._evaluating(config, width) * len(rows.validation)
 
     def milestone(self, config: Config, width: int) -> float:
         """Predicted seconds of evaluating one run on all test sets; 0 where nothing is known."""
-        speed = self._speed(config, width)
-        return self.test_images * _EVALUATION_SHARE / speed if speed else 0.0
+        return self._evaluating(config, width) * self.test_images
 
     def width(self, config: Config, runs: int) -> int:
         """How many of some runs are trained as one network, at most."""
         if self.gpus:
             return 1 if catalogue.stacking_problem(config) else runs
         return best_width(config, runs, lambda width: self._speed(config, width) or 0.0)
+
+    def _evaluating(self, config: Config, width: int) -> float:
+        """Seconds of evaluating an image; 0 where nothing is known.
+
+        The networks of a stack are evaluated one after another, so that a stack saves nothing.
+        """
+        speed = self._speed(config, width)
+        alone = self.speeds[self.shapes[config]].get(1, speed)
+        return _EVALUATION_SHARE / alone if alone else 0.0
 
     def _speed(self, config: Config, width: int) -> float | None:
         """Images a second of a stack, all its runs together."""

@@ -113,6 +113,18 @@ def test_a_width_between_two_that_are_known_is_not_measured(
     assert measured.asked == [1]
 
 
+def test_the_networks_of_a_stack_are_evaluated_at_the_speed_of_one_alone(
+    demo_pack: Pack,
+) -> None:
+    asked = config(demo_pack)
+    history = timed(asked, 1, 1000.0) + timed(asked, 6, 3000.0)
+    cost = Costs(demo_pack, history, test_images=600)
+    assert cost.milestone(asked, 6) == cost.milestone(asked, 1) == pytest.approx(600 / 3 / 1000)
+    assert cost.seconds(asked, 6) == pytest.approx(300 / 3000 + 90 / 3 / 1000)
+    unknown = Costs(demo_pack, timed(asked, 6, 3000.0), test_images=600)
+    assert unknown.milestone(asked, 6) == pytest.approx(600 / 3 / 3000)
+
+
 @given(
     step=st.floats(1e-6, 1),
     each=st.floats(1e-6, 1),
