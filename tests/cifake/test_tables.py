@@ -288,6 +288,7 @@ def test_packs_sweeps_and_benchmarks_have_versions_apart_from_the_tables_of_runs
 # The canonical form
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from("abcd"), max_size=6), max_size=4), st.randoms())
 def test_equal_words_have_equal_dictionaries_whatever_they_came_from(
     pieces: list[list[str]], rng: Any
@@ -316,6 +317,7 @@ def test_a_missing_word_stays_missing_in_the_canonical_form() -> None:
     assert found["word"].combine_chunks().dictionary.to_pylist() == ["c", "a"]
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_ranges_of_rows_come_one_after_another(data: st.DataObject) -> None:
     length = data.draw(st.integers(0, 20))
@@ -326,6 +328,7 @@ def test_ranges_of_rows_come_one_after_another(data: st.DataObject) -> None:
     assert tables.arranged(table, ranges)["row"].to_pylist() == expected
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 9), st.data())
 def test_rows_are_decoded_with_the_groups_that_hold_them_alone(
     length: int, group: int, data: st.DataObject
