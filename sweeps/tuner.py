@@ -122,15 +122,16 @@ def run_search(
     """
 
     def trainable(config: dict[str, Any]) -> None:
-        run_stack(make_task(config["params"]), _tell)
+        run_stack(config["task"], _tell)
 
-    callback = _Callback(on_epoch, lambda config: on_stack(make_task(config["params"])))
+    callback = _Callback(on_epoch, lambda config: on_stack(config["task"]))
     tune_config = tune.TuneConfig(
-        search_alg=_Proposals(study),
+        search_alg=_Proposals(study, make_task),
         scheduler=_Stopping(study),
         num_samples=-1,
         max_concurrent_trials=workers,
         reuse_actors=True,
+        trial_dirname_creator=lambda trial: str(trial.trial_id),  # else it tells the whole task
     )
     return _fit(trainable, study.resources, callback, tune_config, {})
 
@@ -138,10 +139,15 @@ def run_search(
 class _Proposals(Searcher):
     """What a study proposes, as Tune asks for it."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, make_task: Callable[[Mapping[str, Any]], Task]) -> None:
         super().__init__()
         self.study = study
+        self.make_task = make_task
         self.numbers: dict[str, int] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles it to restore an experiment, which we never do: the study's storage resumes.
+        return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next proposal."""
@@ -150,7 +156,7 @@ class _Proposals(Searcher):
             finished: Any = Searcher.FINISHED  # a word, which Ray's signature leaves out
             return finished  # type: ignore[no-any-return]
         self.numbers[trial_id] = proposal.number
-        return {"number": proposal.number, "params": dict(proposal.params)}
+        return {"number": proposal.number, "task": self.make_task(proposal.params)}
 
     def on_trial_complete(
         self,
@@ -163,7 +169,7 @@ class _Proposals(Searcher):
         self.study.end(self.numbers.pop(trial_id), reached)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the study's storage resumes, never Tune's experiment."""
+        """Nothing, likewise."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing, likewise."""
@@ -175,6 +181,9 @@ class _Stopping(FIFOScheduler):
     def __init__(self, study: Study) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.study = study
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """An epoch ended."""
