@@ -35,7 +35,7 @@ VICTIMS = {
     "driver": "-m sweeps run",
     "raylet": "raylet/raylet ",
     "control store": "gcs_server ",
-    "trial": "ray::ImplicitFunc",
+    "trial": "ray::ResourceTrainable",
     "worker": "ray::",
 }
 """Kinds of processes, and what the command line of one begins with or holds."""

@@ -362,7 +362,7 @@ def test_a_killed_worker_repeats_no_finished_epoch(
     stacks_as_in(store, chain.store, "demo")
     driver = start(store, *LONGER)
     workers = [
-        pid for pid in driver.relatives() if command_line(pid).startswith("ray::ImplicitFunc")
+        pid for pid in driver.relatives() if command_line(pid).startswith("ray::ResourceTrainable")
     ]
     assert workers
     assert epochs_done(store) < 18

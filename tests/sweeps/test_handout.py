@@ -1,0 +1,77 @@
+"""Tasks go to workers in order, each until it ends or has failed too often."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweeps.handout import Handout
+
+
+def test_tasks_go_out_from_the_first_to_the_last() -> None:
+    handout = Handout(3, attempts=2)
+    assert [handout.take(worker) for worker in ("a", "b", "c", "d")] == [0, 1, 2, None]
+
+
+def test_a_task_that_failed_comes_after_all_others() -> None:
+    handout = Handout(3, attempts=2)
+    assert handout.take("a") == 0
+    assert handout.fail("a") is None
+    assert [handout.take(worker) for worker in ("b", "c", "d")] == [1, 2, 0]
+
+
+def test_a_task_that_failed_too_often_is_named_and_counts_as_done_with() -> None:
+    handout = Handout(1, attempts=2)
+    handout.take("a")
+    assert handout.fail("a") is None
+    handout.take("b")
+    assert handout.fail("b") == 0
+    assert handout.left == 0
+    assert handout.take("c") is None
+
+
+def test_workers_that_die_before_they_have_a_task_come_to_an_end() -> None:
+    handout = Handout(2, attempts=3)
+    failed = [handout.fail("a") for _ in range(6)]
+    assert sorted(task for task in failed if task is not None) == [0, 1]
+    assert handout.left == 0
+
+
+def test_a_worker_that_dies_when_all_tasks_are_in_other_hands_costs_none() -> None:
+    handout = Handout(1, attempts=1)
+    handout.take("a")
+    assert handout.fail("b") is None
+    assert handout.end("a") == 0
+
+
+@given(st.integers(0, 8), st.integers(1, 3), st.lists(st.tuples(st.integers(0, 3), st.booleans())))
+def test_every_task_ends_once_or_fails_as_often_as_allowed(
+    tasks: int, attempts: int, steps: list[tuple[int, bool]]
+) -> None:
+    """Whatever four workers do, and whatever is left is done in the end."""
+    handout = Handout(tasks, attempts)
+    held: dict[str, int | None] = {}
+    ended: list[int] = []
+    tried: dict[int, int] = {}
+
+    def step(worker: str, *, well: bool) -> None:
+        if held.get(worker) is None:
+            held[worker] = handout.take(worker)
+            return
+        task = held.pop(worker)
+        assert task is not None
+        tried[task] = tried.get(task, 0) + 1
+        if well:
+            assert handout.end(worker) == task
+            ended.append(task)
+        else:
+            assert handout.fail(worker) == (task if tried[task] == attempts else None)
+            ended.extend([task] * (tried[task] == attempts))
+
+    for number, well in steps:
+        step(f"w{number}", well=well)
+    for number in range(4):
+        for _ in range(2 * tasks + 1):
+            step(f"w{number}", well=True)
+    assert sorted(ended) == list(range(tasks))
+    assert handout.left == 0
