@@ -37,6 +37,9 @@ THRESHOLDS = tuple(step / 100 for step in range(1, 100))
 _VERSION_KEY = b"cifake.schema_version"
 _TABLE_KEY = b"cifake.table"
 
+_FEW_ROWS = 64
+"""Rows up to which a file is neither compressed nor indexed."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -140,7 +143,16 @@ def parquet(
         metadata: what it says beside its schema.
     """
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:
+    # Dictionaries, statistics and frames of compression would outweigh few rows, and a reader of
+    # many such files would spend most of its time on them.
+    few = len(table) <= _FEW_ROWS
+    with pq.ParquetWriter(
+        sink,
+        table.schema,
+        compression="none" if few else "zstd",
+        use_dictionary=not few,
+        write_statistics=not few,
+    ) as writer:
         writer.write_table(table, row_group_size=group)
         if metadata is not None:
             writer.add_key_value_metadata(metadata)

@@ -50,9 +50,10 @@ def report_sweep(spec: Spec, store: Store, console: Console) -> str:
     """
     cells = _stored_cells(spec, store)
     run_ids = sorted(set(cells["run_id"].to_pylist()))
-    summary = aggregate.summary(spec.name, cells, store.read_many(run_ids, "evaluations"))
+    evaluations = store.read_many(run_ids, "evaluations")
+    summary = aggregate.summary(spec.name, cells, evaluations)
     store.write_sweep(spec.name, "summary.parquet", tables.encode("summary", summary))
-    return write_report(spec, store, cells, summary, console)
+    return write_report(spec, store, cells, evaluations, summary, console)
 
 
 def sweep_status(spec: Spec, store: Store) -> Status:

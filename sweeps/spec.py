@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -255,12 +256,12 @@ class Variant:
     config: Config
     epochs: int
 
-    @property
+    @cached_property
     def label_json(self) -> str:
         """The label as it stands in tables."""
         return json.dumps(dict(self.label), sort_keys=True)
 
-    @property
+    @cached_property
     def nuisance_json(self) -> str:
         """The nuisance values as they stand in tables."""
         return json.dumps(dict(self.nuisance), sort_keys=True)

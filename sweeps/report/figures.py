@@ -24,12 +24,14 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 MAX_CURVES = len(COLOURS)
 _SIZE = (6.4, 4.0)
+_DRAWN = ("run_id", "epoch", "dataset", "split", "threshold", "accuracy")
 
 
 def learning_curves(cells: pa.Table, evaluations: pa.Table) -> Figure | None:
     """Validation accuracy by epoch, mean and 95 % interval over seeds; null without validation."""
     runs = frame(cells)[["label", "run_id"]].drop_duplicates()
-    rows = frame(evaluations).query("split == 'validation'").merge(runs, on="run_id")
+    drawn = evaluations.select(["run_id", "epoch", "split", "accuracy"])
+    rows = frame(drawn).query("split == 'validation'").merge(runs, on="run_id")
     if rows.empty:
         return None
     figure, axes = _figure("epoch", "validation accuracy, %")
@@ -41,21 +43,22 @@ def learning_curves(cells: pa.Table, evaluations: pa.Table) -> Figure | None:
     return figure
 
 
+def threshold_runs(cells: pa.Table, evaluations: pa.Table) -> list[str]:
+    """Runs of the labels whose curves are drawn: where there are too many, those that end best.
+
+    One file a run is read for the curves, and of thousands few are drawn.
+    """
+    rows = _at_the_end(cells, evaluations)
+    best = rows.groupby("label")["accuracy"].mean().nlargest(MAX_CURVES).index
+    return sorted(set(rows[rows["label"].isin(best)]["run_id"]))
+
+
 def threshold_curves(cells: pa.Table, thresholds: pa.Table) -> Figure | None:
     """Accuracy by decision threshold at the longest length, on test where there is one."""
-    asked = frame(cells)
-    longest = asked.groupby("label")["epochs"].transform("max") == asked["epochs"]
-    rows = frame(thresholds).merge(
-        asked[longest][["label", "run_id", "epochs"]],
-        left_on=["run_id", "epoch"],
-        right_on=["run_id", "epochs"],
-    )
+    rows = _at_the_end(cells, thresholds)
     if rows.empty:
         return None
-    split = "test" if (rows["split"] == "test").any() else "validation"
-    rows = rows[rows["split"] == split]
-    dataset = rows["dataset"].iloc[0]
-    rows = rows[rows["dataset"] == dataset]
+    split, dataset = rows["split"].iloc[0], rows["dataset"].iloc[0]
     figure, axes = _figure("decision threshold", f"{dataset} {split} accuracy, %")
     for label, colour, group in _by_label(rows, "accuracy"):
         pivot = group.pivot_table(index="threshold", columns="run_id", values="accuracy")
@@ -63,6 +66,20 @@ def threshold_curves(cells: pa.Table, thresholds: pa.Table) -> Figure | None:
     axes.axvline(0.5, color="0.6", linewidth=0.8, zorder=0)
     axes.legend(frameon=False)
     return figure
+
+
+def _at_the_end(cells: pa.Table, rows: pa.Table) -> pd.DataFrame:
+    """Rows of each label's longest length: of the first data set, on test where there is one."""
+    asked = frame(cells)
+    longest = asked.groupby("label")["epochs"].transform("max") == asked["epochs"]
+    found = frame(rows.select([name for name in _DRAWN if name in rows.column_names])).merge(
+        asked[longest][["label", "run_id", "epochs"]],
+        left_on=["run_id", "epoch"],
+        right_on=["run_id", "epochs"],
+    )
+    split = "test" if (found["split"] == "test").any() else "validation"
+    found = found[found["split"] == split]
+    return found[found["dataset"] == found["dataset"].iloc[0]] if len(found) else found
 
 
 def save(figure: Figure) -> bytes:

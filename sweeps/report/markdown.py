@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import pyarrow as pa
 
 from sweeps.proposals import Proposal
 from sweeps.report.headline import HEADLINE_METRICS, Row, cell_text, label_columns, percent
@@ -22,9 +21,10 @@ _CAPTIONS = {
 }
 
 
-def render(spec: Spec, findings: list[str], runs: pa.Table, figures: list[str]) -> str:
-    """The whole report; figures lie in `figures/` beside it."""
-    states = runs.to_pylist()
+def render(
+    spec: Spec, findings: list[str], states: Sequence[Mapping[str, Any]], figures: list[str]
+) -> str:
+    """The whole report, from rows of `runs`; figures lie in `figures/` beside it."""
     parts = [
         f"# {spec.name}",
         spec.question,
@@ -96,7 +96,7 @@ def _notes(rows: list[Row]) -> str:
     return "\n\n".join(notes)
 
 
-def _failures(states: list[dict[str, Any]]) -> str:
+def _failures(states: Sequence[Mapping[str, Any]]) -> str:
     failed = [state for state in states if state["error"]]
     if not failed:
         return ""
@@ -107,7 +107,7 @@ def _failures(states: list[dict[str, Any]]) -> str:
     return "## Runs that failed\n\n" + markdown_table(["run", "seed", "status", "error"], rows)
 
 
-def _provenance(spec: Spec, states: list[dict[str, Any]]) -> str:
+def _provenance(spec: Spec, states: Sequence[Mapping[str, Any]]) -> str:
     def every(name: str) -> str:
         return ", ".join(sorted({str(s[name]) for s in states if s[name] is not None})) or "–"
 

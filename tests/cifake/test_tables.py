@@ -89,6 +89,19 @@ def _columns(**changes: object) -> dict[str, object]:
     return {**columns, **changes}
 
 
+@pytest.mark.parametrize(("rows", "compression"), [(64, "UNCOMPRESSED"), (65, "ZSTD")])
+def test_a_file_of_few_rows_is_left_plain(rows: int, compression: str) -> None:
+    """It is smaller so, and read twice as fast."""
+    row = {"run_id": "r", "epoch": 1, "loss": 0.5, "accuracy": 0.5, "learning_rate": 0.1}
+    columns = {column.name for column in TABLES["epochs"].columns}
+    kept = {name: value for name, value in row.items() if name in columns}
+    table = TABLES["epochs"].from_rows([kept | {"seconds": 1.0}] * rows)
+    content = encode("epochs", table)
+    chunk = pq.ParquetFile(pa.BufferReader(content)).metadata.row_group(0).column(0)
+    assert chunk.compression == compression
+    assert decode("epochs", content).equals(table)
+
+
 def test_columns_and_rows_give_the_same_table() -> None:
     table = TABLES["predictions"].from_columns(_columns())
     rows = [

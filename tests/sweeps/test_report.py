@@ -21,7 +21,7 @@ from sweeps import aggregate
 from sweeps.objectives import Reached
 from sweeps.proposals import Proposal
 from sweeps.report import write_report
-from sweeps.report.figures import learning_curves, save, threshold_curves
+from sweeps.report.figures import learning_curves, save, threshold_curves, threshold_runs
 from sweeps.report.headline import headline, label_columns, label_text, percent, print_headline
 from sweeps.report.markdown import grid_findings, markdown_table, render, search_findings
 from sweeps.report.tried import print_proposals
@@ -123,6 +123,12 @@ def runs_of(labels: list[dict[str, Any]], seeds: int, **changes: Any) -> list[di
     ]
 
 
+def whole(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """With every column of the table, as heads have them."""
+    found: list[dict[str, Any]] = tables.TABLES["runs"].from_rows(runs).to_pylist()
+    return found
+
+
 def table_rows(text: str) -> list[list[list[str]]]:
     """Every Markdown table as rows of cells, split at bars that are not escaped."""
     found: list[list[list[str]]] = [[]]
@@ -150,7 +156,7 @@ def summarised(cells: pa.Table, evaluations: pa.Table) -> pa.Table:
 def test_every_table_of_a_report_parses(parse_text: Parse) -> None:
     cells = cells_of([NONE, SRM], [1, 2], 6)
     summary = summarised(cells, evaluations_of([NONE, SRM], [1, 2], 6))
-    runs = tables.TABLES["runs"].from_rows(runs_of([NONE, SRM], 6))
+    runs = whole(runs_of([NONE, SRM], 6))
     text = render(parse_text(SPEC), grid_findings(headline(summary)), runs, ["thresholds.png"])
     results, provenance = assert_tables_parse(text)
     assert len(results) == 2 + 2 * 2 * 2
@@ -224,13 +230,12 @@ def test_failures_are_listed_with_their_last_line(parse_text: Parse) -> None:
     runs = runs_of([NONE], 2)
     runs[0] |= {"status": "failed", "error": "Traceback\n  ...\nRuntimeError: a | b\n"}
     runs[1] |= {"status": "diverged", "error": "loss became nan in epoch 1, batch 3"}
-    table = tables.TABLES["runs"].from_rows(runs)
-    text = render(parse_text(SPEC), [], table, [])
+    text = render(parse_text(SPEC), [], whole(runs), [])
     failures, _ = assert_tables_parse(text)
     assert [row[2] for row in failures[2:]] == ["failed", "diverged"]
     assert failures[2][3] == r"RuntimeError: a \| b"
     assert failures[3][3] == "loss became nan in epoch 1, batch 3"
-    clean = render(parse_text(SPEC), [], tables.TABLES["runs"].from_rows(runs_of([NONE], 2)), [])
+    clean = render(parse_text(SPEC), [], whole(runs_of([NONE], 2)), [])
     assert "failed" not in clean
 
 
@@ -245,7 +250,7 @@ def test_a_cell_stays_one_cell_whatever_it_holds(text: str) -> None:
 def test_without_evaluations_the_report_says_so(parse_text: Parse) -> None:
     empty = tables.TABLES["evaluations"].empty()
     findings = grid_findings(headline(summarised(cells_of([NONE], [1], 2), empty)))
-    text = render(parse_text(SPEC), findings, tables.TABLES["runs"].empty(), [])
+    text = render(parse_text(SPEC), findings, [], [])
     assert_tables_parse(text)
     assert "No run has been evaluated yet" in text or "2 missing" in text
 
@@ -331,6 +336,19 @@ def test_many_labels_draw_the_best_only() -> None:
     assert len(figure.axes[0].get_lines()) == 8
 
 
+def test_thresholds_are_read_of_the_labels_that_end_best_on_test_alone() -> None:
+    labels = [{"optimizer.lr": 0.001 * n} for n in range(1, 13)]
+    cells, evaluations = cells_of(labels, [1, 2], 2), evaluations_of(labels, [1, 2], 2)
+    ends = {run_id(label, seed): 0.0 for label in labels for seed in (0, 1)}
+    for row in evaluations.to_pylist():
+        if (row["epoch"], row["split"]) == (2, "test"):
+            ends[row["run_id"]] = row["accuracy"]
+    pairs = [[run_id(label, seed) for seed in (0, 1)] for label in labels]
+    best = sorted(pairs, key=lambda runs: sum(ends[run] for run in runs))[-8:]
+    assert threshold_runs(cells, evaluations) == sorted(run for runs in best for run in runs)
+    assert threshold_runs(cells, tables.TABLES["evaluations"].empty()) == []
+
+
 def test_without_validation_there_is_no_learning_curve() -> None:
     cells = cells_of([NONE], [1], 2)
     assert learning_curves(cells, tables.TABLES["evaluations"].empty()) is None
@@ -399,7 +417,8 @@ def test_a_written_report_links_only_figures_that_exist(parse_text: Parse, tmp_p
         content = tables.encode("evaluations", mine)
         store.run(name).commit(row, {"evaluations.parquet": content})
     console = Console(file=io.StringIO(), width=120)
-    path = Path(write_report(spec, store, cells, summarised(cells, evaluations), console))
+    summary = summarised(cells, evaluations)
+    path = Path(write_report(spec, store, cells, evaluations, summary, console))
     text = path.read_text()
     linked = re.findall(r"\]\((figures/[^)]+)\)", text)
     assert linked == ["figures/learning-curves.png"]

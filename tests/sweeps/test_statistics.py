@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from sweeps.statistics import mean_interval, summarise
+from sweeps.statistics import mean_interval, summarise, summarise_each
 
 _VALUES = arrays(np.float64, st.integers(2, 30), elements=st.floats(-1e6, 1e6))
 _SHARES = arrays(np.float64, st.integers(1, 30), elements=st.floats(0, 1))
@@ -34,6 +34,23 @@ def test_a_summary_is_that_of_numpy(values: np.ndarray) -> None:
     assert found.std == pytest.approx(np.std(values, ddof=1), abs=1e-9 * scale)
     assert found.median == np.median(values)
     assert (found.min, found.max) == (values.min(), values.max())
+
+
+@given(
+    values=arrays(
+        np.float64,
+        st.tuples(st.integers(1, 5), st.integers(1, 20)),
+        elements=st.floats(-1e6, 1e6) | st.just(np.nan),
+    )
+)
+def test_metrics_summarised_at_once_are_those_summarised_one_by_one(values: np.ndarray) -> None:
+    assert summarise_each(values) == [summarise(row) for row in values]
+    for row, found in zip(values, summarise_each(values), strict=True):
+        kept = row[~np.isnan(row)]
+        assert found.n == len(kept)
+        assert (found.low, found.high) == (
+            mean_interval(np.sort(kept)) if len(kept) else (None, None)
+        )
 
 
 @given(values=_VALUES)
