@@ -20,7 +20,17 @@ import torch
 from cifake.data.locate import open_dataset
 from cifake.data.pack import Pack
 from cifake.errors import InputError
-from tests.benchmarks import evaluating, listing, memory, merging, packing, rows, training
+from tests.benchmarks import (
+    asking,
+    evaluating,
+    listing,
+    memory,
+    merging,
+    packing,
+    rows,
+    scheduling,
+    training,
+)
 from tests.benchmarks.measure import Outcome
 
 ROOT = Path(__file__).parents[2]
@@ -127,6 +137,14 @@ def _merging(setting: Setting) -> Iterable[Outcome]:
     yield merging.merging(setting.scratch / "merging", 2_000, setting.repeats)
 
 
+def _asking(setting: Setting) -> Iterable[Outcome]:
+    yield asking.asking(setting.scratch / "asked", 1_000, min(3, setting.repeats))
+
+
+def _scheduling(setting: Setting) -> Iterable[Outcome]:
+    yield from scheduling.scheduling(1_000, 10_000, min(3, setting.repeats))
+
+
 def _memory(setting: Setting) -> Iterable[Outcome]:
     yield memory.memory(setting.pack, setting.archive)
 
@@ -139,6 +157,8 @@ BENCHMARKS: dict[str, Callable[[Setting], Iterable[Outcome]]] = {
     "memory": _memory,
     "listing": _listing,
     "merging": _merging,
+    "asking": _asking,
+    "scheduling": _scheduling,
 }
 
 

@@ -1,0 +1,24 @@
+"""Small versions of the benchmarks of scale: what they measure happens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.benchmarks.asking import asking
+from tests.benchmarks.scheduling import scheduling
+
+
+def test_a_finished_sweep_is_asked_for_again_and_timed(tmp_path: Path) -> None:
+    outcome = asking(tmp_path / "asked", runs=20, repeats=1)
+    assert outcome.unit == "s"
+    assert 0 < outcome.value < 60
+    reports = list((tmp_path / "asked" / "store" / "sweeps").glob("*/report.md"))
+    assert len(reports) == 1, "the command went on to its report"
+
+
+def test_cells_that_train_nothing_are_scheduled_and_timed() -> None:
+    seconds, growth, memory = scheduling(few=10, many=200, repeats=1)
+    assert 0 < seconds.value < 5
+    assert growth.ratio is not None
+    assert growth.ratio < 1, "what a driver does once is shared by more cells"
+    assert memory.unit == "KB"
