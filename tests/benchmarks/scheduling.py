@@ -53,7 +53,7 @@ def _measured(*numbers: int) -> dict[int, dict[str, float]]:
 def _null(task: Task, report: Callable[[Report], None]) -> None:
     """Train nothing, and say so."""
     del task
-    report(Report(epoch=1, width=1, epochs_trained=0, images=0, seconds=0.0, scores={}))
+    report(Report(epoch=1, width=1, epochs_trained=0, images=0, seconds=0.0, scores={}, stds={}))
 
 
 def _run(cells: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from sweeps.spec import Resources
 from sweeps.trial import Report, Task
 
 def null(task, report):
-    report(Report(1, 1, 0, 0, 0.0, {}))
+    report(Report(1, 1, 0, 0, 0.0, {}, {}))
 
 def attempts(task):
     with (Path(task.store) / str(task.seeds[0])).open("a") as file:

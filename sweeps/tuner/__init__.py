@@ -1,0 +1,12 @@
+"""Ray Tune at work: it schedules; the store, not its state, is the truth.
+
+`authentication.prepare` must have been called before this package is imported.
+"""
+
+from __future__ import annotations
+
+from sweeps.tuner.cluster import cluster
+from sweeps.tuner.grid import run_tasks
+from sweeps.tuner.search import run_search
+
+__all__ = ["cluster", "run_search", "run_tasks"]
