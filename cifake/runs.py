@@ -101,6 +101,8 @@ class Head:
         for name in _TIMES:
             if row[name] is not None:
                 row[name] = datetime.datetime.fromisoformat(row[name])
+        if row["stack"] and row["seed"] not in row["stack"]:
+            raise ValueError(f"seed {row['seed']} is not in its own stack {row['stack']}")
         return cls(row, found["files"], found.get("pending", {}))
 
 

@@ -182,6 +182,14 @@ def test_a_damaged_head_is_refused_with_what_to_do(folder: RunFolder, content: b
     assert f"{folder.place}/{HEAD}" in str(caught.value)
 
 
+def test_a_head_whose_run_is_not_in_its_own_stack_is_refused(folder: RunFolder) -> None:
+    commit(folder)
+    content = folder.place.read(HEAD)
+    folder.place.write(HEAD, content.replace(b'"stack":[0]', b'"stack":[7]'))
+    with pytest.raises(InputError, match="not in its own stack"):
+        folder.state()
+
+
 def test_files_that_did_not_change_are_not_written_again(folder: RunFolder) -> None:
     commit(folder, epochs_table(1, 2))
     path = located(folder) / "epochs.parquet"
