@@ -1,7 +1,8 @@
 """Measure, print a table, and add the rows to `results/benchmarks`.
 
-python -m tests.benchmarks                          everything
+python -m tests.benchmarks                          everything but whole sweeps
 python -m tests.benchmarks training --device cuda   on a GPU
+python -m tests.benchmarks sweeps                   whole sweeps, an hour or so
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ from cifake.data.locate import open_dataset
 from cifake.data.pack import Pack
 from cifake.errors import InputError
 from tests.benchmarks import (
+    against_ray,
     asking,
     evaluating,
+    kills,
     listing,
     memory,
     merging,
+    orchestration,
     packing,
     rows,
     scheduling,
@@ -76,16 +80,19 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"of {', '.join(NAMES)}; sweeps is {', '.join(SWEEPS)}",
+    )
     parser.add_argument("--data", type=Path, default=_default_data(), help=f"folder of {ARCHIVE}")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="for training")
     parser.add_argument("--repeats", type=int, default=7, help="turns; slow ones take fewer")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks")
     asked = parser.parse_args()
-    if unknown := set(asked.names) - set(BENCHMARKS):
-        parser.error(
-            f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}"
-        )
+    if unknown := set(asked.names) - set(NAMES):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     if not (asked.data / ARCHIVE).is_file():
         parser.error(f"{asked.data} holds no {ARCHIVE}; give --data, or set CIFAKE_DATA")
     if asked.device == "cuda" and not torch.cuda.is_available():
@@ -103,8 +110,9 @@ def _measured(asked: argparse.Namespace) -> Iterator[Outcome]:
     with tempfile.TemporaryDirectory() as scratch:
         setting = Setting(archive, pack, asked.device, asked.repeats, Path(scratch))
         for name in asked.names or BENCHMARKS:
-            print(f"measuring {name} …", file=sys.stderr, flush=True)
-            yield from BENCHMARKS[name](setting)
+            for each in SWEEPS if name == "sweeps" else [name]:
+                print(f"measuring {each} …", file=sys.stderr, flush=True)
+                yield from {**BENCHMARKS, **SWEEPS}[each](setting)
 
 
 def _training(setting: Setting) -> Iterable[Outcome]:
@@ -149,6 +157,27 @@ def _memory(setting: Setting) -> Iterable[Outcome]:
     yield memory.memory(setting.pack, setting.archive)
 
 
+def _tutorial(setting: Setting) -> Iterable[Outcome]:
+    folder = setting.scratch / "tutorial"
+    yield from against_ray.against(against_ray.TUTORIAL, setting.files(), folder)
+
+
+def _best(setting: Setting) -> Iterable[Outcome]:
+    repeats = min(3, setting.repeats)
+    folder = setting.scratch / "best"
+    yield from against_ray.against(against_ray.BEST, setting.files(), folder, repeats=repeats)
+
+
+def _orchestration(setting: Setting) -> Iterable[Outcome]:
+    repeats = min(2, setting.repeats)
+    folder = setting.scratch / "orchestration"
+    yield orchestration.orchestration(setting.archive, folder, repeats=repeats)
+
+
+def _kills(setting: Setting) -> Iterable[Outcome]:
+    yield kills.kill(setting.archive, setting.scratch / "kills", repeats=min(3, setting.repeats))
+
+
 BENCHMARKS: dict[str, Callable[[Setting], Iterable[Outcome]]] = {
     "training": _training,
     "evaluation": _evaluation,
@@ -160,6 +189,16 @@ BENCHMARKS: dict[str, Callable[[Setting], Iterable[Outcome]]] = {
     "asking": _asking,
     "scheduling": _scheduling,
 }
+
+SWEEPS: dict[str, Callable[[Setting], Iterable[Outcome]]] = {
+    "sweep-tutorial": _tutorial,
+    "sweep-best": _best,
+    "sweep-orchestration": _orchestration,
+    "sweep-kills": _kills,
+}
+"""Of whole sweeps, which take long: each is measured only where it is named, or `sweeps`."""
+
+NAMES = (*BENCHMARKS, "sweeps", *SWEEPS)
 
 
 @contextmanager

@@ -58,10 +58,21 @@ def launch(arguments: Sequence[str], environment: Mapping[str, str], log: Path) 
         environment: of the process.
         log: file that its output is added to.
     """
+    return start([sys.executable, "-m", "sweeps", "run", *arguments], environment, log)
+
+
+def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Driver:
+    """Start a command that starts others, in the folder of its log, and come back at once.
+
+    Args:
+        command: program and arguments.
+        environment: of the process.
+        log: file that its output is added to.
+    """
     value = uuid.uuid4().hex
     with log.open("a") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sweeps", "run", *arguments],
+            command,
             cwd=log.parent,
             env={**environment, _MARK: value},
             stdout=output,
