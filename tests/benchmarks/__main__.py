@@ -2,7 +2,7 @@
 
 python -m tests.benchmarks                          everything but whole sweeps
 python -m tests.benchmarks training --device cuda   on a GPU
-python -m tests.benchmarks sweeps                   whole sweeps, an hour or so
+python -m tests.benchmarks sweeps                   whole sweeps: an hour or more
 """
 
 from __future__ import annotations

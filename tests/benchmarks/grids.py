@@ -51,9 +51,9 @@ class Grid:
 
     epochs: tuple[int, ...] = (5, 10, 20, 30)
     seeds: int = 5
-    train_images: int = 5_000
-    validation: int = 250
-    test: int = 1_000
+    train_images: int = 4_000
+    validation: int = 200
+    test: int = 800
     learning_rate: float = LEARNING_RATE
 
     @property
@@ -122,9 +122,17 @@ def subset(files: Path, target: Path, grid: Grid) -> Path:
         for label in LABELS:
             folder = target / split / label
             folder.mkdir(parents=True)
-            for file in _spread(sorted((files / split / label).iterdir()), images // 2):
+            for file in _spread(
+                sorted((files / split / label).iterdir(), key=_by_class), images // 2
+            ):
                 os.link(file, folder / file.name)
     return target
+
+
+def _by_class(file: Path) -> tuple[str, str]:
+    """What sorts files by content class, which their names state after the number."""
+    number, _, content_class = file.stem.partition(" ")
+    return content_class, number
 
 
 def _spread(files: Sequence[Path], count: int) -> list[Path]:

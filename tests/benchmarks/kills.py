@@ -17,12 +17,12 @@ from sweeps.store import Store
 from tests.benchmarks.grids import Grid
 from tests.benchmarks.measure import Outcome
 from tests.benchmarks.processes import apart, on_cores, run
-from tests.sweeps.drivers import Driver, start
+from tests.sweeps.drivers import Driver, command_line, start
 
 CORES = 2
 _SWEEP = "killed"
 _POLL = 0.05
-_GONE_WITHIN = 60.0
+_GONE_WITHIN = 180.0
 _TRAINED = re.compile(r"epochs (\d+)/\d+")
 
 
@@ -90,7 +90,7 @@ def _killed(source: Path, folder: Path, grid: Grid, order: str) -> tuple[Left, i
             os.kill(driver.process.pid, signal.SIGKILL)
             driver.process.wait()
             if not driver.gone(_GONE_WITHIN):
-                raise ValueError("processes of the killed sweep live on")
+                raise ValueError(f"the killed sweep lives on: {_names(driver)}")
         finally:
             driver.end()
         left = what_is_left(store, max(grid.epochs))
@@ -98,6 +98,10 @@ def _killed(source: Path, folder: Path, grid: Grid, order: str) -> tuple[Left, i
     if committed(store) != grid.epochs_of_runs:
         raise ValueError(f"{committed(store)} epochs of {grid.epochs_of_runs} are committed")
     return left, int(_TRAINED.findall((folder / "log").read_text())[-1])
+
+
+def _names(driver: Driver) -> str:
+    return "; ".join(command_line(process)[:80] for process in driver.relatives())
 
 
 def _await(driver: Driver, store: Path, epochs: int) -> None:

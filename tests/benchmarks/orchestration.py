@@ -96,8 +96,7 @@ def orchestration(
                 folder = scratch / f"{turn}{way.__name__}"
                 folder.mkdir()
                 found.append(way(specification, source, folder))
-            if sweeps[-1].wall < size.least:
-                raise ValueError(f"a sweep of {sweeps[-1].wall:.0f} s is too short to be measured")
+            check_long(sweeps[-1], size.least)
             check_same(scratch / f"{turn}_sweep" / "store", scratch / f"{turn}_bare" / "store")
     return Outcome(
         "a sweep of 5 minutes or more, vs the same stacks by the bare trainer in two processes",
@@ -168,6 +167,16 @@ def _train(task: Task) -> None:
 
 def _unheard(report: Report) -> None:
     del report
+
+
+def check_long(sweep: Timed, least: float) -> None:
+    """Check that a sweep took some seconds at least.
+
+    Raises:
+        ValueError: it did not.
+    """
+    if sweep.wall < least:
+        raise ValueError(f"a sweep of {sweep.wall:.0f} s is too short: it must take {least:.0f} s")
 
 
 def check_same(one: Path, other: Path) -> None:
