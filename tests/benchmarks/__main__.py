@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import torch
 
 from cifake.data.locate import open_dataset
@@ -66,15 +67,19 @@ def main() -> int:
         1 if a target was missed.
     """
     asked = _arguments()
+    found: list[Outcome] = []
+    added: list[pa.Table] = []
     try:
-        outcomes = list(_measured(asked))
+        for outcomes in _measured(asked):
+            # At once: what was measured for long is kept if the next benchmark fails.
+            added.append(rows.append(asked.out, outcomes))
+            found += outcomes
     except InputError as error:
         print(f"benchmarks: error: {error}", file=sys.stderr)
         return 2
-    added = rows.append(asked.out, outcomes)
-    print(rows.markdown(added))
-    print(f"added {len(outcomes)} rows to {asked.out / 'benchmarks.parquet'}")
-    return 1 if any(outcome.met is False for outcome in outcomes) else 0
+    print(rows.markdown(pa.concat_tables(added).unify_dictionaries()))
+    print(f"added {len(found)} rows to {asked.out / 'benchmarks.parquet'}")
+    return 1 if any(outcome.met is False for outcome in found) else 0
 
 
 def _arguments() -> argparse.Namespace:
@@ -104,7 +109,8 @@ def _default_data() -> Path:
     return Path(os.environ.get("CIFAKE_DATA") or ROOT / ".." / "shared" / "data").resolve()
 
 
-def _measured(asked: argparse.Namespace) -> Iterator[Outcome]:
+def _measured(asked: argparse.Namespace) -> Iterator[list[Outcome]]:
+    """What each benchmark that was asked for found."""
     archive = asked.data / ARCHIVE
     pack = open_dataset("cifake", {"cifake": archive})
     with tempfile.TemporaryDirectory() as scratch:
@@ -112,7 +118,7 @@ def _measured(asked: argparse.Namespace) -> Iterator[Outcome]:
         for name in asked.names or BENCHMARKS:
             for each in SWEEPS if name == "sweeps" else [name]:
                 print(f"measuring {each} …", file=sys.stderr, flush=True)
-                yield from {**BENCHMARKS, **SWEEPS}[each](setting)
+                yield list({**BENCHMARKS, **SWEEPS}[each](setting))
 
 
 def _training(setting: Setting) -> Iterable[Outcome]:

@@ -22,6 +22,9 @@ from tests.sweeps.drivers import Driver, command_line, start
 CORES = 2
 _SWEEP = "killed"
 _POLL = 0.05
+_LATER = 0.5
+"""Seconds by which each kill hits its sweep later than the one before, within an epoch or two."""
+
 _GONE_WITHIN = 180.0
 _TRAINED = re.compile(r"epochs (\d+)/\d+")
 
@@ -63,7 +66,7 @@ def kill(
         for turn in range(repeats):
             folder = scratch / str(turn)
             folder.mkdir()
-            left, second = _killed(source, folder, grid, order)
+            left, second = _killed(source, folder, grid, order, turn * _LATER)
             again.append(left.done + left.in_flight + second - grid.epochs_of_runs)
             in_flight.append(left.in_flight)
     return Outcome(
@@ -76,7 +79,7 @@ def kill(
     )
 
 
-def _killed(source: Path, folder: Path, grid: Grid, order: str) -> tuple[Left, int]:
+def _killed(source: Path, folder: Path, grid: Grid, order: str, later: float) -> tuple[Left, int]:
     """Kill a sweep half way and let it end; what the kill left, and the epochs trained after it."""
     specification = folder / f"{_SWEEP}.yaml"
     specification.write_text(json.dumps(grid.specification(_SWEEP, order)))
@@ -87,6 +90,7 @@ def _killed(source: Path, folder: Path, grid: Grid, order: str) -> tuple[Left, i
         driver = start(command, environment, folder / "killed")
         try:
             _await(driver, store, grid.epochs_of_runs // 2)
+            time.sleep(later)
             os.kill(driver.process.pid, signal.SIGKILL)
             driver.process.wait()
             if not driver.gone(_GONE_WITHIN):
