@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 from cifake.parameters import EPOCHS
-from sweeps.spec import Search, Spec
+from sweeps.spec import Search, Spec, points
 from sweeps.sweep import Sweep
+
+_PROBES = 1_000
+"""Points of a space by which it is told whether two combinations mean the same."""
 
 
 def split_scientific(spec: Spec) -> list[Spec]:
-    """One specification for each combination of scientific values, lengths left together."""
+    """One specification for each combination of scientific values, lengths left together.
+
+    Of combinations that mean the same, such as the placements of no attention, the first stays.
+    """
     held = {path: values for path, values in spec.scientific.items() if path != EPOCHS}
     lengths = {path: values for path, values in spec.scientific.items() if path == EPOCHS}
-    return [
-        replace(spec, scientific={**{k: [v] for k, v in zip(held, chosen, strict=True)}, **lengths})
-        for chosen in product(*held.values())
-    ]
+    parts: dict[tuple[str, ...], Spec] = {}
+    for chosen in product(*held.values()):
+        given = {path: [value] for path, value in zip(held, chosen, strict=True)}
+        part = replace(spec, scientific={**given, **lengths})
+        parts.setdefault(_meaning(part), part)
+    return list(parts.values())
+
+
+def _meaning(part: Spec) -> tuple[str, ...]:
+    """Identities of the configs that a study would train, at the corners of its space."""
+    probes: Iterable[Mapping[str, Any]] = ({},)
+    if part.search is not None:
+        probes = islice(points(part.search, single_values(part), corners=True), _PROBES)
+    found = {variant.config.config_id for probe in probes for variant in part.variants("", probe)}
+    return tuple(sorted(found))
 
 
 def study_name(part: Sweep, search: Search) -> str:

@@ -189,6 +189,34 @@ def test_a_study_goes_on_with_another_budget_or_other_resources(
     assert name_of(parse_text, demo_pack, setting) == name_of(parse_text, demo_pack)
 
 
+@pytest.mark.parametrize(
+    "space",
+    [
+        "optimizer.lr: {log_uniform: [1e-3, 1e-1]}",
+        "attention_options.std: {choice: [biased], when: {attention: srm}}",
+    ],
+)
+def test_placements_of_no_attention_have_one_study(parse_text: Parse, space: str) -> None:
+    spec = parse_text(
+        "name: a\nfixed: {epochs: 1}\n"
+        "scientific: {attention: [none, srm], placement: [after_pool1, both]}\n"
+        f"search:\n  trials: 2\n  space:\n    {space}\n"
+    )
+    found = [
+        (part.scientific["attention"][0], part.scientific["placement"][0])
+        for part in split_scientific(spec)
+    ]
+    assert found == [("none", "after_pool1"), ("srm", "after_pool1"), ("srm", "both")]
+
+
+def test_a_placement_matters_where_the_search_may_propose_attention(parse_text: Parse) -> None:
+    spec = parse_text(
+        "name: a\nfixed: {epochs: 1}\nscientific: {placement: [after_pool1, both]}\n"
+        "search:\n  trials: 2\n  space:\n    attention: {choice: [none, srm]}\n"
+    )
+    assert len(split_scientific(spec)) == 2
+
+
 def test_each_combination_of_scientific_values_has_a_study_of_its_own(
     parse_text: Parse, demo_pack: Pack
 ) -> None:
