@@ -46,7 +46,7 @@ ALWAYS = set(VICTIMS) - {"worker"}
 SWEEP = (
     "demo",
     "--set",
-    f"epochs=[2,{6 * KILLS}]",
+    f"epochs=[2,{40 + 2 * KILLS}]",
     "--set",
     "seed=2",
     "--set",
