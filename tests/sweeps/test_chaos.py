@@ -31,6 +31,9 @@ StoreRows = Callable[[Path], dict[str, dict[str, list[dict[str, Any]]]]]
 KILLS = int(os.environ.get("CHAOS_KILLS", "10"))
 SEED = int(os.environ.get("CHAOS_SEED", "0"))
 
+SLOW = 300.0
+"""Seconds within which a sweep that was started ends an epoch, on a machine that is busy."""
+
 VICTIMS = {
     "driver": "-m sweeps run",
     "raylet": "raylet/raylet ",
@@ -111,7 +114,7 @@ class Chaos:
         """For an instant around its start, or after an epoch that ends."""
         if self.rng.random() < 0.5:
             before = sum(self._epochs().values())
-            end = time.monotonic() + 60
+            end = time.monotonic() + SLOW
             while sum(self._epochs().values()) == before and time.monotonic() < end:
                 if driver.process.poll() is not None:
                     return
