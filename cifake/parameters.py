@@ -88,4 +88,5 @@ def explain(details: Any) -> str:
     """Pydantic's message in the words of ours."""
     message = str(details["msg"]).removeprefix("Value error, ")
     message = re.sub(r"^(Input|String|List|Dictionary)? ?should ", "must ", message)
+    message = re.sub(r" or instance of \w+", "", message)
     return message.replace("valid dictionary", "mapping").replace(" after validation", "")

@@ -462,6 +462,10 @@ def searched(space: str, rest: str = "", fixed: str = "epochs: 2") -> str:
             ["search.confirm.tops", "mean top"],
         ),
         (
+            searched("batch_size: {choice: [1]}", "  confirm: 3\n"),
+            ["search.confirm: 3: must be a mapping"],
+        ),
+        (
             searched("batch_size: {choice: [1]}").replace("  trials: 3\n", ""),
             ["search", "needs a budget: trials, hours, core_hours or gpu_hours"],
         ),
