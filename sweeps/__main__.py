@@ -196,7 +196,7 @@ def status(
     if found.forecast is not None:
         console.print(str(found.forecast), highlight=False)
     for run_id, error in found.errors.items():
-        console.print(f"{run_id}: {error}", highlight=False, markup=False)
+        console.print(f"{run_id}: {error}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

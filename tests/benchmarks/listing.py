@@ -29,7 +29,7 @@ def listing(folder: Path, runs: int, repeats: int) -> Outcome:
     head = trained_head(store)
     for number in range(runs):
         name = f"{number:016x}"
-        row = {**head.row, "run_id": name, "seed": number}
+        row = {**head.row, "run_id": name, "seed": number, "stack": [number]}
         store.run(name).place.write(HEAD, replace(head, row=row).encode())
     found = []
     for _ in range(repeats):

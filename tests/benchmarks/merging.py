@@ -56,7 +56,8 @@ def fill(store: Store, trained: Path, runs: int) -> None:
             for table, rows in kept.items()
             if table != "runs"
         }
-        store.run(name).commit({**head.row, "run_id": name, "seed": number}, files)
+        row = {**head.row, "run_id": name, "seed": number, "stack": [number]}
+        store.run(name).commit(row, files)
 
     store.each(copy, range(runs))
 

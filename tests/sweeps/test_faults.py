@@ -132,8 +132,8 @@ def test_a_run_that_fails_at_every_attempt_stays_failed_and_is_tried_again_by_th
 
     status = command("status", *BLOCKED, "--store", tmp_path / "store").stdout
     assert "1 of 2 cells done" in status
-    assert "2 runs: 1 complete, 1 failed" in " ".join(status.split())
-    assert f"{blocked}: {last}" in "".join(status.splitlines())
+    assert "2 runs: 1 complete, 1 failed" in status
+    assert f"{blocked}: {last}" in status.splitlines()
     report = (tmp_path / "store" / "sweeps" / "demo" / "report.md").read_text()
     (line,) = [line for line in report.splitlines() if blocked in line]
     assert "failed" in line
