@@ -58,7 +58,7 @@ def kill(
     Raises:
         ValueError: the second command did not finish the sweep.
     """
-    grid = grid or Grid(epochs=(5, 10))
+    grid = grid or Grid(epochs=(5, 20))
     scratch.mkdir()
     again: list[int] = []
     in_flight: list[int] = []
