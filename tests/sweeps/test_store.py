@@ -53,7 +53,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_a_table_comes_back_as_it_was_written(store: Store) -> None:
-    commit(store, epochs=(1, 2), seed=3, error="a | b\nc")
+    commit(store, epochs=(1, 2), seed=3, stack=[3], error="a | b\nc")
     state = store.run_state("r1")
     assert state is not None
     assert (state.seed, state.status, state.epochs_done) == (3, "running", 2)
