@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from cifake.claims import Owner
 from cifake.provenance import git_commit
+from cifake.runs import RunFolder
 from sweeps import authentication
 from sweeps.confirm import confirm_cells
 from sweeps.known import history, known_points
@@ -19,6 +22,7 @@ from sweeps.spec import Search
 from sweeps.store import Store
 from sweeps.sweep import Sweep, workers_for
 from sweeps.trial import Task
+from sweeps.upkeep import alone
 
 if TYPE_CHECKING:
     from sweeps.search.study import Study
@@ -36,7 +40,7 @@ def run_search(
     from sweeps.search.storage import open_storage
     from sweeps.search.study import Study, ended
 
-    storage = open_storage(store.sweep(sweep.spec.name))
+    storage = open_storage(store.sweep(sweep.spec.name), alone=True)
     problems: list[str] = []
     cells: list[Cell] = []
     for spec in split_scientific(sweep.spec):
@@ -168,6 +172,21 @@ def _mark_pruned(store: Store, cells: Sequence[Cell]) -> None:
     lengths: dict[str, int] = {}
     for cell in cells:
         lengths[cell.run_id] = max(cell.variant.epochs, lengths.get(cell.run_id, 0))
-    for state in store.run_states(lengths).values():
-        if state.status == "running" and state.epochs_done < lengths[state.run_id]:
-            store.run(state.run_id).commit({**state.row, "status": "pruned"}, {})
+    stopped = [
+        state.run_id
+        for state in store.run_states(lengths).values()
+        if state.status == "running" and state.epochs_done < lengths[state.run_id]
+    ]
+    if not stopped:
+        return
+    with Owner(store.root, "a search that marks what it stopped") as owner:
+        for run_id in stopped:
+            folder = store.run(run_id)
+            # Another sweep may be training it on by now: then it is left alone.
+            alone(folder.place, owner, partial(_commit_pruned, folder))
+
+
+def _commit_pruned(folder: RunFolder) -> None:
+    state = folder.state()
+    if state is not None and state.status == "running":
+        folder.commit({**state.row, "status": "pruned"}, {})

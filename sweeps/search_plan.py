@@ -118,7 +118,7 @@ def plan_search(sweep: Sweep, search: Search, store: Store) -> SearchPlan:
     from sweeps.search.study import ended
 
     place = store.sweep(sweep.spec.name)
-    storage = storages.open_storage(place) if storages.has_storage(place) else None
+    storage = storages.open_storage(place, alone=False) if storages.has_storage(place) else None
     states = list(store.run_states().values())
     cost = Costs(sweep.train_pack, states, gpus=sweep.spec.resources.gpus > 0)
     studies = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,12 @@ class ObjectJournal(BaseJournalBackend):
         return f"{self.objects:06}.json"
 
 
-def open_storage(sweep: Place) -> JournalStorage:
+def open_storage(sweep: Place, *, alone: bool) -> JournalStorage:
     """The storage that keeps a sweep's studies over restarts.
+
+    Args:
+        sweep: where its outputs are.
+        alone: whether nobody else writes it, so that an entry that was cut off may be dropped.
 
     Raises:
         InputError: the journal is damaged.
@@ -72,7 +77,7 @@ def open_storage(sweep: Place) -> JournalStorage:
     try:
         if not isinstance(sweep, LocalPlace):
             return JournalStorage(ObjectJournal(where))
-        _mend_end(Path(where))
+        _check_end(Path(where), mend=alone)
         # Entries that cannot be read show at once: the storage replays them all.
         return JournalStorage(JournalFileBackend(where))
     except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
@@ -85,16 +90,18 @@ def has_storage(sweep: Place) -> bool:
     return JOURNAL in sweep.files() or OBJECTS in sweep.folders()
 
 
-def _mend_end(journal: Path) -> None:
-    """Drop an entry that a kill or a full disk cut off, lest the next one be written behind it.
+def _check_end(journal: Path, *, mend: bool) -> None:
+    """Look at the last entry; one that a kill or a full disk cut off may be dropped.
+
+    Else the next one would be written behind it, and neither could be read.
 
     Raises:
         ValueError: the last entry is whole and cannot be read, which Optuna would pass over.
     """
     if not journal.exists():
         return
-    with journal.open("rb+") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
+    content = journal.read_bytes()
+    if mend and not content.endswith(b"\n"):
+        os.truncate(journal, content.rfind(b"\n") + 1)
     *_, last, _ = [b"{}", *content.split(b"\n")]
     json.loads(last)

@@ -149,23 +149,23 @@ def test_a_search_goes_on_where_it_stopped(
 def test_finished_trials_outlive_the_storage_that_wrote_them(bucket: str) -> None:
     sweep = open_place(bucket)
     assert not has_storage(sweep)
-    study = optuna.create_study(study_name="one", storage=open_storage(sweep))
+    study = optuna.create_study(study_name="one", storage=open_storage(sweep, alone=True))
     for value in (0.25, 0.5):
         trial = study.ask()
         trial.suggest_float("x", 0, 1)
         study.tell(trial, value)
     assert has_storage(sweep)
-    found = ended_trials(open_storage(sweep), "one")
+    found = ended_trials(open_storage(sweep, alone=True), "one")
     assert [(trial.number, trial.values) for trial in found] == [(0, (0.25,)), (1, (0.5,))]
     assert [trial.params for trial in found] == [trial.params for trial in study.trials]
 
 
 def test_a_damaged_journal_is_refused_with_what_to_do(bucket: str) -> None:
     sweep = open_place(bucket)
-    optuna.create_study(study_name="one", storage=open_storage(sweep))
+    optuna.create_study(study_name="one", storage=open_storage(sweep, alone=True))
     sweep.at("study").write("000000.json", b"nonsense")
     with pytest.raises(InputError, match="delete it"):
-        open_storage(sweep)
+        open_storage(sweep, alone=True)
 
 
 def test_entries_of_many_writers_are_all_kept_and_read_in_one_order(bucket: str) -> None:

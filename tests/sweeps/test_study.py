@@ -52,7 +52,7 @@ def clock() -> Clock:
 def open_study(tmp_path: Path, clock: Clock) -> Callable[..., Study]:
     def opened(given: Search, **resources: float) -> Study:
         needs = Resources.model_validate(resources)
-        storage = open_storage(LocalPlace(tmp_path))
+        storage = open_storage(LocalPlace(tmp_path), alone=True)
         return Study(given, {}, "one", storage, epochs=EPOCHS, resources=needs, clock=clock)
 
     return opened
@@ -60,7 +60,7 @@ def open_study(tmp_path: Path, clock: Clock) -> Callable[..., Study]:
 
 @pytest.fixture
 def told(tmp_path: Path) -> Callable[[], list[Ended]]:
-    return lambda: ended(open_storage(LocalPlace(tmp_path)), "one")
+    return lambda: ended(open_storage(LocalPlace(tmp_path), alone=True), "one")
 
 
 def at(epoch: int, value: float, std: float = 0.01, metric: str = METRIC) -> Reached:
@@ -431,6 +431,17 @@ def test_an_entry_that_was_cut_off_is_dropped_and_the_next_ones_can_be_read(
     assert len(told()) == 2
 
 
+def test_who_only_looks_leaves_an_entry_that_is_being_written(
+    open_study: Callable[..., Study], tmp_path: Path
+) -> None:
+    open_study(search())
+    journal = tmp_path / JOURNAL
+    content = journal.read_bytes() + journal.read_bytes()[:37]
+    journal.write_bytes(content)
+    assert ended(open_storage(LocalPlace(tmp_path), alone=False), "one") == []
+    assert journal.read_bytes() == content
+
+
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("damage", [b"nonsense\n", b"[]\n", b'{"op_code": 99}\n', b"\xff\xfe\n"])
 def test_a_damaged_journal_is_refused_with_what_to_do(
@@ -441,7 +452,7 @@ def test_a_damaged_journal_is_refused_with_what_to_do(
     content = journal.read_bytes()
     journal.write_bytes(damage if whole else damage + content)
     with pytest.raises(InputError, match="delete it") as refused:
-        open_storage(LocalPlace(tmp_path))
+        open_storage(LocalPlace(tmp_path), alone=True)
     assert JOURNAL in str(refused.value)
 
 
@@ -452,5 +463,5 @@ def test_studies_outlive_the_storage_that_wrote_them(
     for proposal in proposed(study):
         trained(study, proposal, lambda epoch: epoch / 8)
     assert [each.values for each in told()] == [(0.5,), (0.5,)]
-    assert ended(open_storage(LocalPlace(tmp_path)), "two") == []
-    assert optuna.get_all_study_names(open_storage(LocalPlace(tmp_path))) == ["one"]
+    assert ended(open_storage(LocalPlace(tmp_path), alone=True), "two") == []
+    assert optuna.get_all_study_names(open_storage(LocalPlace(tmp_path), alone=True)) == ["one"]
