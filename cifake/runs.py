@@ -205,6 +205,16 @@ class RunFolder:
             InputError: the head is damaged.
             DamagedError: the file is missing, damaged or of another schema.
         """
+        read = tables.canonical(self.rows(table))
+        return read if epochs is None else read.filter(pc.field("epoch") <= epochs)
+
+    def rows(self, table: tables.RunTable) -> pa.Table:
+        """The same rows as `read` gives, in whatever form they lie here.
+
+        Raises:
+            InputError: the head is damaged.
+            DamagedError: the file is missing, damaged or of another schema.
+        """
         head = self.head()
         file = table_file(table)
         if head is None or file not in head.files:
@@ -212,15 +222,14 @@ class RunFolder:
 
         def decoded(content: bytes) -> pa.Table:
             try:
-                return tables.canonical(tables.decode(table, content))
+                return tables.decode(table, content)
             except ValueError as error:
                 raise DamagedError(self.place, file, str(error)) from None
 
         def archived(archive: Archive, held: str) -> pa.Table | None:
             return archive.read(self.run_id, table, held)
 
-        read = self._found(file, head, decoded, archived)
-        return read if epochs is None else read.filter(pc.field("epoch") <= epochs)
+        return self._found(file, head, decoded, archived)
 
     def commit(self, row: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
         """Write what is new of some files, the table `runs`, and last the head.

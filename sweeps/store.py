@@ -130,7 +130,7 @@ class Store:
         there = {name for sizes, _ in pieces for name, _ in sizes}
         own = [name for name in dict.fromkeys(names) if name not in there]
         try:
-            found = self.each(lambda run_id: self.read(run_id, table), own)
+            found = self.each(lambda run_id: self.run(run_id).rows(table), own)
         except DamagedError as error:
             refuse(f"{self.root}", f"{error}; `sweeps verify --repair` has it trained again")
         pieces += [([(name, len(rows))], rows) for name, rows in zip(own, found, strict=True)]
