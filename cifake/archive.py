@@ -161,7 +161,7 @@ class Archive:
             return self._refreshed()
 
     def read(self, run_id: str, table: tables.RunTable, held: str) -> pa.Table | None:
-        """Rows of a run, or null if no part has them.
+        """Rows of a run in no particular form, or null if no part has them.
 
         Args:
             run_id: the run.
@@ -357,7 +357,7 @@ class Archive:
         if file != span.part.file or not first <= span.start <= end <= first + len(decoded):
             first, decoded = self._decode(span.part, span.start, end)
             self._decoded[span.part.table] = (span.part.file, first, decoded)
-        return tables.canonical(decoded.slice(span.start - first, span.rows))
+        return decoded.slice(span.start - first, span.rows)
 
     def _decode(self, part: Part, start: int, end: int) -> tuple[int, pa.Table]:
         try:

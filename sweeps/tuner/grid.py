@@ -11,12 +11,10 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from sweeps.handout import Handout
-from sweeps.scratch import scratch_folder
 from sweeps.spec import Resources
 from sweeps.thread import followed
 from sweeps.trial import Report, Task, run_stack
-from sweeps.tuner.attempts import ATTEMPTS, last_line
-from sweeps.tuner.cluster import bundle
+from sweeps.tuner.fit import ATTEMPTS, fit, last_line
 
 _WAITING = 32
 """Workers that wait for resources, at most."""
@@ -53,24 +51,19 @@ def run_tasks(
     handout = Handout(len(tasks), ATTEMPTS)
     workers = _Workers(handout)
     foreman = _Foreman(tasks, run, handout, workers, on_epoch, on_stack)
-    with scratch_folder() as scratch:
-        tune.Tuner(
-            tune.with_resources(_Worker, bundle(resources)),
-            tune_config=tune.TuneConfig(
-                search_alg=workers,
-                num_samples=-1,
-                max_concurrent_trials=len(tasks),
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name="sweep",
-                storage_path=str(scratch),
-                verbose=0,
-                callbacks=[foreman],
-                stop=_AllDone(handout),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
-        ).fit()
+    fit(
+        _Worker,
+        resources,
+        foreman,
+        tune.TuneConfig(
+            search_alg=workers,
+            num_samples=-1,
+            max_concurrent_trials=len(tasks),
+            reuse_actors=True,
+        ),
+        stop=_AllDone(handout),
+        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+    )
     return foreman.problems
 
 

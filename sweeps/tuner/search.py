@@ -10,12 +10,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sweeps.objectives import Reached
-from sweeps.scratch import scratch_folder
 from sweeps.search.study import Study
-from sweeps.spec import Resources
 from sweeps.trial import Report, Task, run_stack
-from sweeps.tuner.attempts import ATTEMPTS, last_line
-from sweeps.tuner.cluster import bundle
+from sweeps.tuner.fit import ATTEMPTS, fit
 
 
 def run_search(
@@ -51,7 +48,8 @@ def run_search(
         reuse_actors=True,
         trial_dirname_creator=lambda trial: str(trial.trial_id),  # else it tells the whole task
     )
-    return _fit(trainable, study.resources, callback, tune_config)
+    retries = tune.FailureConfig(max_failures=ATTEMPTS - 1)
+    return fit(trainable, study.resources, callback, tune_config, failure_config=retries)
 
 
 class _Proposals(Searcher):
@@ -154,28 +152,6 @@ class _Callback(tune.Callback):
         """A trial failed for good."""
         del iteration, trials, info
         self.on_stack(trial.config)
-
-
-def _fit(
-    trainable: Callable[[dict[str, Any]], None],
-    resources: Resources,
-    callback: _Callback,
-    tune_config: tune.TuneConfig,
-) -> list[str]:
-    with scratch_folder() as scratch:
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, bundle(resources)),
-            tune_config=tune_config,
-            run_config=tune.RunConfig(
-                name="sweep",
-                storage_path=str(scratch),
-                verbose=0,
-                callbacks=[callback],
-                failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
-            ),
-        )
-        results = tuner.fit()
-        return [last_line(error) for error in results.errors]
 
 
 def _tell(report: Report) -> None:
