@@ -23,7 +23,10 @@ Raised when a column comes, goes or changes its meaning.
 """
 
 SWEEPS_VERSION = 4
-"""Version of the tables of sweeps, which are made again from those of runs."""
+"""Version of `cells`, from which the other tables of a sweep are made again."""
+
+RESULTS_VERSION = 5
+"""Version of the tables that are made of cells and runs."""
 
 PACK_VERSION = 1
 """Version of the tables of packs, which are kept when those of runs change."""
@@ -364,6 +367,20 @@ _TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 STATUSES = ("complete", "pruned", "diverged", "failed", "running")
 
+
+def _summarised(*labels: str) -> tuple[Column, ...]:
+    """The columns that tell what a sweep's table of results is about."""
+    return (
+        _required("sweep", WORD, "", "Name of the sweep."),
+        _required("stage", WORD, "", "What asks for it: `grid`, `search` or `confirm`."),
+        *(_required(label, STRING, "", "Scientific parameters, as JSON.") for label in labels),
+        _required("epochs", pa.int32(), "epochs", "Length asked for."),
+        *_key("dataset", "split"),
+        _required("metric", WORD, "", "A score of the `evaluations` table."),
+        _required("unit", WORD, "", "Its unit."),
+    )
+
+
 _TABLES = (
     Table(
         "runs",
@@ -568,11 +585,99 @@ _TABLES = (
             Column("low", pa.float64(), "", "Lower end of the 95 % interval of the mean."),
             Column("high", pa.float64(), "", "Upper end of the 95 % interval of the mean."),
             _required("interval", WORD, "", "How the interval is made: Student's t."),
+            Column("bca_low", pa.float64(), "", "The same by the bootstrap (BCa); null below 3."),
+            Column("bca_high", pa.float64(), "", "Upper end of that."),
+            Column("iqm", pa.float64(), "", "Interquartile mean: of the middle half of the runs."),
             Column("median", pa.float64(), "", "Median over runs."),
             Column("min", pa.float64(), "", "Smallest."),
             Column("max", pa.float64(), "", "Largest."),
         ),
-        SWEEPS_VERSION,
+        RESULTS_VERSION,
+    ),
+    Table(
+        "comparisons",
+        "two configs at one length on one metric, paired by seed",
+        ("stage", "epochs", "dataset", "split", "metric", "label_a", "label_b"),
+        (
+            *_summarised("label_a", "label_b"),
+            _required("family", STRING, "", "What Holm's correction is over, in words."),
+            _required("comparisons", pa.int32(), "", "Comparisons of that family."),
+            _required("n", pa.int32(), "pairs", "Seeds (and nuisance values) that both have."),
+            _required("n_missing", pa.int32(), "pairs", "Those that one of them lacks."),
+            Column("mean_a", pa.float64(), "", "Mean of a over the pairs."),
+            Column("mean_b", pa.float64(), "", "Mean of b over the pairs."),
+            Column("difference", pa.float64(), "", "Mean of a − b over the pairs."),
+            Column("std", pa.float64(), "", "Sample standard deviation of a − b."),
+            Column("low", pa.float64(), "", "Lower end of the 95 % interval of the difference."),
+            Column("high", pa.float64(), "", "Upper end of it; Student's t."),
+            Column("total_low", pa.float64(), "", "The same over seeds and images (bootstrap)."),
+            Column("total_high", pa.float64(), "", "Null where predictions were not compared."),
+            Column("p", pa.float64(), "", "Of the sign-flip permutation test, two-sided."),
+            Column("smallest_p", pa.float64(), "", "The least p that so many pairs can reach."),
+            Column("p_holm", pa.float64(), "", "p, corrected for the family (Holm)."),
+            Column("significant", pa.bool_(), "", "Whether that is below 0.05; null without p."),
+            Column(
+                "probability_of_improvement",
+                pa.float64(),
+                "",
+                "That a run of a beats one of b; ½ a tie.",
+            ),
+            Column("cohens_d", pa.float64(), "", "Difference over its standard deviation."),
+            Column("cliffs_delta", pa.float64(), "", "P(a > b) − P(a < b), of any two runs."),
+            Column("seeds_needed", pa.int32(), "", "For 80 % power at this difference; paired t."),
+            Column("mcnemar_runs", pa.int32(), "", "Pairs whose predictions were compared."),
+            Column("mcnemar_different", pa.int32(), "", "Those that differ (McNemar, p < 0.05)."),
+        ),
+        RESULTS_VERSION,
+    ),
+    Table(
+        "ranking",
+        "one config among those of one length on one metric",
+        ("stage", "epochs", "dataset", "split", "metric", "label"),
+        (
+            *_summarised("label"),
+            _required("n", pa.int32(), "runs", "Runs with a value."),
+            Column("mean", pa.float64(), "", "Mean over runs."),
+            Column("rank", pa.float64(), "", "1 is the best mean; ties share theirs."),
+            Column("rank_low", pa.float64(), "", "Lower end of its 95 % bootstrap interval."),
+            Column("rank_high", pa.float64(), "", "Upper end of it; seeds are drawn again."),
+            Column("p_best", pa.float64(), "share", "Resamples in which it is first."),
+            Column("group", STRING, "", "Letters: configs that share one are not told apart."),
+            Column("behind", pa.float64(), "", "By how much it is behind the best mean."),
+            Column("seeds_needed", pa.int32(), "", "To tell it from the best at 80 % power."),
+            Column("tau", pa.float64(), "", "Kendall's, of resampled rankings with this; mean."),
+            Column("tau_low", pa.float64(), "", "Its 2.5 % quantile, of the whole ranking."),
+            Column("tau_high", pa.float64(), "", "Its 97.5 % quantile."),
+        ),
+        RESULTS_VERSION,
+    ),
+    Table(
+        "effects",
+        "what one parameter, or two together, make of one metric",
+        ("stage", "dataset", "split", "metric", "kind", "term", "level"),
+        (
+            _required("sweep", WORD, "", "Name of the sweep."),
+            _required("stage", WORD, "", "What asks for it: `grid`, `search` or `confirm`."),
+            *_key("dataset", "split"),
+            _required("metric", WORD, "", "A score of the `evaluations` table."),
+            _required("unit", WORD, "", "Its unit."),
+            _required(
+                "kind", WORD, "", "`main`, `interaction`, `seed`, `residual` or `importance`."
+            ),
+            _required("term", STRING, "", "Parameter, or several joined by ` × `."),
+            _required("level", STRING, "", "Values, as JSON; empty for the whole term."),
+            _required("n", pa.int32(), "", "Cells, or proposals of a search, that it rests on."),
+            Column("effect", pa.float64(), "", "Mean at this level minus that of all levels."),
+            Column("low", pa.float64(), "", "Lower end of its 95 % interval."),
+            Column("high", pa.float64(), "", "Upper end of it."),
+            Column("df", pa.int32(), "", "Degrees of freedom of the term."),
+            Column("sum_of_squares", pa.float64(), "", "Of the term, beside all others."),
+            Column("share", pa.float64(), "share", "Of the variance, or of a search's importance."),
+            Column("p", pa.float64(), "", "Of the term; seeds are blocks."),
+            Column("method", STRING, "", "How it was found."),
+            Column("at_border", pa.bool_(), "", "Whether the best is at the border of the space."),
+        ),
+        RESULTS_VERSION,
     ),
     Table(
         "benchmarks",
@@ -627,9 +732,9 @@ def documentation() -> str:
         "Generated from `cifake/tables.py` by `make docs`; do not edit by hand.",
         "",
         (
-            f"Schema version {SCHEMA_VERSION}, of `cells` and `summary` {SWEEPS_VERSION}. A "
-            "missing value is null, never 0. A store holds the tables of a run at "
-            "`runs/<run_id>/<table>.parquet`, and those of a sweep at "
+            f"Schema version {SCHEMA_VERSION}, of `cells` {SWEEPS_VERSION}, of what is made of "
+            f"cells {RESULTS_VERSION}. A missing value is null, never 0. A store holds the tables "
+            "of a run at `runs/<run_id>/<table>.parquet`, and those of a sweep at "
             "`sweeps/<name>/<table>.parquet`; `images` and `unreadable` lie in a pack, and "
             "`benchmarks` in `results/benchmarks`."
         ),
