@@ -23,7 +23,7 @@ from sweeps import specfile, upkeep
 from sweeps.outcome import report_sweep, sweep_status, unfinished, write_cells
 from sweeps.plan import Plan
 from sweeps.progress import make_console
-from sweeps.run_grid import plan_grid, print_plan, run_grid
+from sweeps.run_grid import plan_grid, print_plan, run_cells
 from sweeps.run_search import run_confirm, run_search
 from sweeps.search_plan import SearchPlan, plan_search, print_search_plan
 from sweeps.spec import Spec
@@ -153,10 +153,9 @@ def run(
 def _run(spec: Spec, sweep: Sweep, store: Store, console: Console, address: str | None) -> NoReturn:
     try:
         if spec.search is None:
-            made = plan_grid(sweep, store, workers_for(spec))
-            write_cells(spec, store, made.cells)
-            print_plan(made, console)
-            cells, problems = made.cells, run_grid(sweep, store, made, console, address)
+            cells = sweep.cells()
+            write_cells(spec, store, cells)
+            problems = run_cells(sweep, cells, store, console, address)
         else:
             cells, problems = run_search(sweep, spec.search, store, console, address)
             write_cells(spec, store, cells)

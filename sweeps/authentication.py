@@ -21,6 +21,8 @@ def prepare(address: str | None) -> None:
         # A control store that died on this machine does not come back; Ray would wait a minute.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        # Workers that wait beforehand are for tasks; Tune's are actors, which never take them over.
+        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     # Tune would answer Ctrl-C with a result like any other: we want to be told.

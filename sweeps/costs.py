@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
+from typing import Any
 
 from cifake.config import Config, DataSettings, leaves
-from cifake.data.pack import Pack
+from cifake.data.pack import Pack, open_pack
 from cifake.data.subsets import Split, split_rows
 from cifake.models import catalogue
 from cifake.runs import RunState
 from cifake.stacks import best_width
+
+Measure = Callable[[Config, Pack, int], float]
+"""Training images a second of a config in stacks of some width, all runs together."""
 
 _Shape = tuple[object, ...]
 
@@ -19,12 +25,55 @@ _EVALUATION_SHARE = 1 / 3
 """An image's evaluation beside its training: the backward pass is taken as two thirds of a step."""
 
 
+def measure(config: Config, pack: Pack, width: int) -> float:
+    """Training images a second of a stack on one core, from a few batches of real images."""
+    import torch
+
+    from cifake.batches import TrainingData
+    from cifake.speed import images_per_second
+
+    torch.set_num_threads(1)
+    # Which images they are makes no difference to the speed.
+    data = TrainingData(pack.pixels, pack.labels, pack.rows("train"))
+    return images_per_second(config, data, width)
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which widths are fastest for some runs of a config; plain values, as in `Task`."""
+
+    config: dict[str, Any]
+    pack: str
+    """Folder of the images."""
+
+    runs: int
+    """In a stack at most."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Training images a second of a stack, all its runs together."""
+
+    config: Config
+    speeds: Mapping[int, float]
+    """By width."""
+
+
+def answer(question: Question, report: Callable[[Answer], None]) -> None:
+    """Measure where the question is asked: on one core, from a few batches."""
+    config = Config.model_validate(question.config)
+    costs = Costs(open_pack(Path(question.pack)), ())
+    costs.seconds(config, costs.width(config, question.runs))
+    report(Answer(config, costs.known(config)))
+
+
 class Costs:
-    """What training costs here: from the runs of a store, else from a few batches.
+    """What training costs: from the runs of a store, else from a few batches.
 
     Args:
         pack: training images.
         history: runs that say how fast they were.
+        measure: tells what the history does not; null where nothing is measured.
         test_images: images of all test sets, which are evaluated at every milestone.
         gpus: whether a stack is trained on a GPU; nothing is measured then, since the machine that
             plans need not have one.
@@ -35,10 +84,12 @@ class Costs:
         pack: Pack,
         history: Iterable[RunState],
         *,
+        measure: Measure | None = measure,
         test_images: int = 0,
         gpus: bool = False,
     ) -> None:
         self.pack = pack
+        self.measure = measure
         self.test_images = test_images
         self.gpus = gpus
         self.splits: dict[DataSettings, Split] = {}
@@ -55,7 +106,7 @@ class Costs:
     def seconds(self, config: Config, width: int) -> float | None:
         """Predicted seconds of an epoch of one run of a stack, evaluation on validation included.
 
-        It is null for a fit that was never timed, and for a GPU that was never used.
+        It is null for what was never timed and cannot be measured: a fit, a GPU.
         """
         speed = self._speed(config, width)
         if speed is None:
@@ -71,9 +122,35 @@ class Costs:
 
     def width(self, config: Config, runs: int) -> int:
         """How many of some runs are trained as one network, at most."""
-        if self.gpus:
+        if self.gpus or self._speed(config, 1) is None:
             return 1 if catalogue.stacking_problem(config) else runs
         return best_width(config, runs, lambda width: self._speed(config, width) or 0.0)
+
+    def unmeasured(self, runs: Mapping[Config, int]) -> dict[Config, int]:
+        """What should be measured before some runs are put into stacks.
+
+        Args:
+            runs: how many of each config.
+
+        Returns:
+            Of each network whose speed the history does not tell, one config and the most runs.
+        """
+        found: dict[_Shape, tuple[Config, int]] = {}
+        for config, asked in runs.items():
+            shape = self._shape(config)
+            widest = 1 if catalogue.stacking_problem(config) else asked
+            if self._can_measure(config) and not {1, widest} <= self.speeds[shape].keys():
+                first, most = found.get(shape, (config, widest))
+                found[shape] = first, max(most, widest)
+        return dict(found.values())
+
+    def known(self, config: Config) -> Mapping[int, float]:
+        """Images a second by width, as far as they are known."""
+        return self.speeds[self._shape(config)]
+
+    def learn(self, found: Answer) -> None:
+        """Take what was measured elsewhere, for all configs that are trained like that one."""
+        self.speeds[self._shape(found.config)].update(found.speeds)
 
     def _evaluating(self, config: Config, width: int) -> float:
         """Seconds of evaluating an image; 0 where nothing is known.
@@ -81,23 +158,31 @@ class Costs:
         The networks of a stack are evaluated one after another, so that a stack saves nothing.
         """
         speed = self._speed(config, width)
-        alone = self.speeds[self.shapes[config]].get(1, speed)
+        alone = self.speeds[self._shape(config)].get(1, speed)
         return _EVALUATION_SHARE / alone if alone else 0.0
 
     def _speed(self, config: Config, width: int) -> float | None:
         """Images a second of a stack, all its runs together."""
+        speeds = self.speeds[self._shape(config)]
+        if width in speeds:
+            return speeds[width]
+        between = interpolated(speeds, width)
+        if between is not None:
+            return between
+        if self.measure is not None and self._can_measure(config):
+            speeds[width] = self.measure(config, self.pack, width)
+            return speeds[width]
+        # A stack wider than any that was timed is hardly faster or slower than the widest.
+        return speeds[max(speeds)] if speeds else None
+
+    def _can_measure(self, config: Config) -> bool:
+        """The time of a fit does not grow with the images as that of a few would say."""
+        return not self.gpus and not catalogue.ARCHITECTURES[config.model].fitted
+
+    def _shape(self, config: Config) -> _Shape:
         if config not in self.shapes:
             self.shapes[config] = _shape(config.flat())
-        speeds = self.speeds[self.shapes[config]]
-        if width not in speeds:
-            between = interpolated(speeds, width)
-            if between is not None:
-                return between
-            # The time of a fit does not grow with the images as that of a few would say.
-            if self.gpus or catalogue.ARCHITECTURES[config.model].fitted:
-                return None
-            speeds[width] = measure(config, self.pack, width)
-        return speeds[width]
+        return self.shapes[config]
 
 
 def interpolated(speeds: Mapping[int, float], width: int) -> float | None:
@@ -112,19 +197,6 @@ def interpolated(speeds: Mapping[int, float], width: int) -> float | None:
         return None
     share = (width - below) / (above - below)
     return width / ((1 - share) * below / speeds[below] + share * above / speeds[above])
-
-
-def measure(config: Config, pack: Pack, width: int) -> float:
-    """Training images a second of a stack on one core, from a few batches of real images."""
-    import torch
-
-    from cifake.batches import TrainingData
-    from cifake.speed import images_per_second
-
-    torch.set_num_threads(1)
-    # Which images they are makes no difference to the speed.
-    data = TrainingData(pack.pixels, pack.labels, pack.rows("train"))
-    return images_per_second(config, data, width)
 
 
 _SHAPING = {

@@ -9,21 +9,41 @@ class Handout:
     """Hands tasks, known by their number, to workers that come and go.
 
     Args:
-        tasks: how many there are; they are handed out from the first to the last.
         attempts: how often a task is tried before it stays failed.
     """
 
-    def __init__(self, tasks: int, attempts: int) -> None:
+    def __init__(self, attempts: int) -> None:
         self.attempts = attempts
-        self.left = tasks
+        self.left = 0
         """Tasks that have neither ended nor failed for good."""
 
-        self._waiting = deque(range(tasks))
+        self.ahead = 0
+        """Tasks that are expected to be added later."""
+
+        self._added = 0
+        self._waiting: deque[int] = deque()
         self._held: dict[str, int] = {}
         self._failures: Counter[int] = Counter()
 
+    @property
+    def wanted(self) -> int:
+        """Workers there is work for, or will be; with none, all is done."""
+        return max(self.left, self.ahead)
+
+    def add(self, tasks: int, *, ahead: int = 0) -> None:
+        """Add some tasks, numbered on from the last; they are handed out in this order.
+
+        Args:
+            tasks: how many.
+            ahead: how many more are expected.
+        """
+        self._waiting.extend(range(self._added, self._added + tasks))
+        self._added += tasks
+        self.left += tasks
+        self.ahead = ahead
+
     def take(self, worker: str) -> int | None:
-        """Give a worker the next task; null where all are done or in other hands."""
+        """Give a worker the next task; null where all are done, in other hands or not yet known."""
         if not self._waiting:
             return None
         self._held[worker] = self._waiting.popleft()

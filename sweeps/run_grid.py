@@ -2,83 +2,161 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 
 from rich.console import Console
 
+from cifake.config import Config
 from cifake.provenance import git_commit
+from cifake.runs import RunState
 from sweeps import authentication
-from sweeps.costs import Costs
+from sweeps.costs import Costs, Measure, Question, answer
+from sweeps.costs import measure as measure_here
 from sweeps.forecast import recorded
 from sweeps.plan import Cell, Plan, make_plan
 from sweeps.progress import View, duration
+from sweeps.rounds import Round
 from sweeps.store import Store
 from sweeps.sweep import Sweep, workers_for
+from sweeps.trial import Task, run_stack
 
 
 def plan_grid(sweep: Sweep, store: Store, workers: int) -> Plan:
     """Plan the cells of a sweep's grid; a search's proposals are not known beforehand."""
-    return plan_cells(sweep, sweep.cells(), store, workers)
-
-
-def plan_cells(sweep: Sweep, cells: Sequence[Cell], store: Store, workers: int) -> Plan:
-    """Plan some cells of a sweep."""
     known = store.run_states()
-    return make_plan(
-        cells,
-        known,
-        sweep.evaluations,
-        workers=workers,
-        cost=Costs(
-            sweep.train_pack,
-            known.values(),
-            test_images=sweep.test_images,
-            gpus=sweep.spec.resources.gpus > 0,
-        ),
-        decided=store.read_stacks(sweep.spec.name),
-    )
+    return _plan(sweep, sweep.cells(), store, known, _costs(sweep, known), workers)
 
 
-def run_grid(
-    sweep: Sweep, store: Store, plan: Plan, console: Console, address: str | None
+def run_cells(
+    sweep: Sweep, cells: Sequence[Cell], store: Store, console: Console, address: str | None
 ) -> list[str]:
-    """Train what a plan has left; Ray is not started where nothing is.
+    """Plan some cells of a sweep, say so, and train what the store lacks of them.
+
+    Ray is not started where nothing is lacking. Else its workers measure what nobody has timed
+    yet: they are many, they are what trains, and they have torch in memory afterwards.
+
+    Args:
+        sweep: whose cells they are.
+        cells: what is asked for.
+        store: where runs live.
+        console: to print to.
+        address: of a running Ray cluster; null starts one.
 
     Returns:
         What went wrong, a line for each trial that failed for good.
     """
-    if not plan.stacks:
+    known = store.run_states()
+    costs = _costs(sweep, known, measure=None)
+    rough = _plan(sweep, cells, store, known, costs, workers_for(sweep.spec))
+    if not rough.stacks:
+        print_plan(rough, console)
         return []
     authentication.prepare(address)
     from sweeps import tuner
 
-    commit = git_commit()
+    problems: list[str] = []
     with tuner.cluster(address) as cores:
-        if address is not None:
-            plan = plan_cells(sweep, plan.cells, store, workers_for(sweep.spec, cores))
-        # A kill must not change which runs are trained together: the next plan keeps to this one.
-        before = store.read_stacks(sweep.spec.name)
-        store.write_stacks(sweep.spec.name, {**before, **plan.new_stacks()})
-        tasks = [sweep.task(stack, store, commit, width=len(stack.seeds)) for stack in plan.stacks]
-        runs = sum(len(stack.seeds) for stack in plan.stacks)
-        view = View(
-            console,
-            runs=runs,
-            epochs=plan.epochs_to_train,
-            metric="validation.accuracy",
-            mode="max",
+        workers = workers_for(sweep.spec, cores)
+
+        def rounds() -> Generator[Round]:
+            yield from _measuring(sweep, costs, rough)
+            plan = _plan(sweep, cells, store, known, costs, workers)
+            print_plan(plan, console)
+            yield from _training(sweep, store, plan, workers, console, problems)
+
+        with closing(rounds()) as made:
+            tuner.run_rounds(made, sweep.spec.resources)
+    return problems
+
+
+def _costs(
+    sweep: Sweep, known: Mapping[str, RunState], measure: Measure | None = measure_here
+) -> Costs:
+    return Costs(
+        sweep.train_pack,
+        known.values(),
+        measure=measure,
+        test_images=sweep.test_images,
+        gpus=sweep.spec.resources.gpus > 0,
+    )
+
+
+def _plan(
+    sweep: Sweep,
+    cells: Sequence[Cell],
+    store: Store,
+    known: Mapping[str, RunState],
+    costs: Costs,
+    workers: int,
+) -> Plan:
+    decided = store.read_stacks(sweep.spec.name)
+    return make_plan(cells, known, sweep.evaluations, workers=workers, cost=costs, decided=decided)
+
+
+def _measuring(sweep: Sweep, costs: Costs, rough: Plan) -> Iterator[Round]:
+    """Speeds that the store's history does not tell; what fails here will tell more in its stack.
+
+    Args:
+        sweep: whose images are trained on.
+        costs: what is known, and learns.
+        rough: which runs are to be trained.
+    """
+    runs: Counter[Config] = Counter()
+    for stack in rough.stacks:
+        runs[stack.config] += len(stack.seeds)
+    pack = str(sweep.train_pack.folder.resolve())
+    questions = [
+        Question(config.model_dump(), pack, most) for config, most in costs.unmeasured(runs).items()
+    ]
+    if questions:
+        yield Round(
+            tasks=questions,
+            run=answer,
+            on_report=costs.learn,
+            on_end=lambda _question, _problem: None,
+            ahead=len(rough.stacks),
         )
-        forecast = recorded(
-            store,
-            sweep.spec.name,
-            epochs=plan.epochs_to_train,
-            workers=workers_for(sweep.spec, cores),
-            predicted_seconds=plan.predicted_seconds,
+
+
+def _training(
+    sweep: Sweep, store: Store, plan: Plan, workers: int, console: Console, problems: list[str]
+) -> Iterator[Round]:
+    """The stacks of a plan; what goes wrong is added to the problems."""
+    # A kill must not change which runs are trained together: the next plan keeps to this one.
+    before = store.read_stacks(sweep.spec.name)
+    store.write_stacks(sweep.spec.name, {**before, **plan.new_stacks()})
+    commit = git_commit()
+    view = View(
+        console,
+        runs=sum(len(stack.seeds) for stack in plan.stacks),
+        epochs=plan.epochs_to_train,
+        metric="validation.accuracy",
+        mode="max",
+    )
+    forecast = recorded(
+        store,
+        sweep.spec.name,
+        epochs=plan.epochs_to_train,
+        workers=workers,
+        predicted_seconds=plan.predicted_seconds,
+    )
+
+    def end(task: Task, problem: str | None) -> None:
+        view.stack(len(task.seeds))
+        if problem is not None:
+            problems.append(problem)
+
+    with view, forecast:
+        yield Round(
+            tasks=[
+                sweep.task(stack, store, commit, width=len(stack.seeds)) for stack in plan.stacks
+            ],
+            run=run_stack,
+            on_report=view.epoch,
+            on_end=end,
         )
-        with view, forecast:
-            return tuner.run_tasks(
-                tasks, sweep.spec.resources, view.epoch, lambda task: view.stack(len(task.seeds))
-            )
 
 
 def print_plan(plan: Plan, console: Console) -> None:

@@ -17,7 +17,7 @@ from sweeps.known import history, known_points
 from sweeps.parts import length, single_values, split_scientific, study_name
 from sweeps.plan import Cell, Stack
 from sweeps.progress import View
-from sweeps.run_grid import plan_cells, print_plan, run_grid
+from sweeps.run_grid import run_cells
 from sweeps.spec import Search
 from sweeps.store import Store
 from sweeps.sweep import Sweep, workers_for
@@ -92,11 +92,9 @@ def run_confirm(
     if confirming is None or not cells:
         return [], []
     stage = Sweep(confirming, sweep.packs)
-    plan = plan_cells(stage, cells, store, workers_for(confirming))
     configs = len({cell.variant.config.config_id for cell in cells})
     console.print(f"the best {configs} are confirmed with fresh seeds:", highlight=False)
-    print_plan(plan, console)
-    return cells, run_grid(stage, store, plan, console, address)
+    return cells, run_cells(stage, cells, store, console, address)
 
 
 def _tell_known(study: Study, part: Sweep, store: Store) -> int:

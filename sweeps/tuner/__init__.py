@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from sweeps.tuner.cluster import cluster
-from sweeps.tuner.grid import run_tasks
+from sweeps.tuner.grid import run_rounds
 from sweeps.tuner.search import run_search
 
-__all__ = ["cluster", "run_search", "run_tasks"]
+__all__ = ["cluster", "run_rounds", "run_search"]

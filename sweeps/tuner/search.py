@@ -33,7 +33,7 @@ def run_search(
         workers: trials at the same time.
 
     Returns:
-        What went wrong, as in `run_tasks`.
+        What went wrong, a line for each trial that failed for good.
     """
 
     def trainable(config: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps import authentication
+from sweeps.rounds import Round
 from sweeps.spec import Resources
 from sweeps.trial import Report, Task
 from tests.benchmarks.measure import Outcome
@@ -65,21 +66,24 @@ def _run(cells: int) -> dict[str, Any]:
     ]
     before = highest = _resident()
     reports = ended = 0
+    problems: list[str] = []
 
     def hear(report: Report) -> None:
         nonlocal reports
         reports += 1
         del report
 
-    def end(task: Task) -> None:
+    def end(task: Task, problem: str | None) -> None:
         nonlocal ended, highest
+        if problem is not None:
+            problems.append(problem)
         ended += 1
         if ended % 100 == 0:
             highest = max(highest, _resident())
         del task
 
     begun = time.perf_counter()
-    problems = tuner.run_tasks(tasks, Resources(cpus=1), hear, end, run=_null)
+    tuner.run_rounds([Round(tasks=tasks, run=_null, on_report=hear, on_end=end)], Resources(cpus=1))
     seconds = time.perf_counter() - begun
     if problems or (reports, ended) != (cells, cells):
         raise ValueError(f"{ended} of {cells} cells ended, {reports} reported: {problems[:3]}")

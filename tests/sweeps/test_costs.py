@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +10,7 @@ from cifake.config import Config, nest
 from cifake.data.pack import Pack
 from cifake.runs import RunState
 from sweeps import costs
-from sweeps.costs import Costs, interpolated
+from sweeps.costs import Answer, Costs, Question, answer, interpolated
 
 
 def config(pack: Pack, **settings: object) -> Config:
@@ -61,21 +59,15 @@ class Measured:
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
-    found = Measured({1: 2000.0, 2: 3000.0, 3: 4000.0, 6: 5000.0})
-    monkeypatch.setattr(costs, "measure", found)
-    return found
-
-
-def costs_of(pack: Pack, history: Iterable[RunState] = (), *, gpus: bool = False) -> Costs:
-    return Costs(pack, history, gpus=gpus)
+def measured() -> Measured:
+    return Measured({1: 2000.0, 2: 3000.0, 3: 4000.0, 6: 5000.0})
 
 
 def test_an_epoch_costs_its_images_at_the_median_speed_of_runs_like_it(
     demo_pack: Pack, measured: Measured
 ) -> None:
     asked = config(demo_pack)
-    cost = costs_of(demo_pack, timed(asked, 2, 100.0, 330.0, 9000.0))
+    cost = Costs(demo_pack, timed(asked, 2, 100.0, 330.0, 9000.0), measure=measured)
     assert cost.seconds(asked, 2) == pytest.approx((300 + 90 / 3) / 330)
     assert measured.asked == []
 
@@ -87,7 +79,9 @@ def test_runs_of_another_shape_say_nothing_of_the_speed(
     demo_pack: Pack, measured: Measured, other: dict[str, object]
 ) -> None:
     history = timed(config(demo_pack, **other), 1, 100.0)
-    assert costs_of(demo_pack, history).seconds(config(demo_pack), 1) == pytest.approx(330 / 2000)
+    assert Costs(demo_pack, history, measure=measured).seconds(
+        config(demo_pack), 1
+    ) == pytest.approx(330 / 2000)
     assert measured.asked == [1]
 
 
@@ -95,7 +89,7 @@ def test_a_speed_beyond_the_widths_that_are_known_is_measured(
     demo_pack: Pack, measured: Measured
 ) -> None:
     asked = config(demo_pack)
-    cost = costs_of(demo_pack, timed(asked, 3, 100.0))
+    cost = Costs(demo_pack, timed(asked, 3, 100.0), measure=measured)
     assert cost.seconds(asked, 6) == pytest.approx(330 / 5000)
     assert cost.seconds(asked, 6) == pytest.approx(330 / 5000)
     assert measured.asked == [6], "measured once"
@@ -105,7 +99,7 @@ def test_a_width_between_two_that_are_known_is_not_measured(
     demo_pack: Pack, measured: Measured
 ) -> None:
     asked = config(demo_pack)
-    cost = costs_of(demo_pack, timed(asked, 2, 1000.0) + timed(asked, 6, 2000.0))
+    cost = Costs(demo_pack, timed(asked, 2, 1000.0) + timed(asked, 6, 2000.0), measure=measured)
     # Steps of 32 images and 2 or 6 runs take 64 and 96 ms, so those of 4 runs take 80 ms.
     assert cost.seconds(asked, 4) == pytest.approx(330 * 0.08 / (4 * 32))
     assert measured.asked == []
@@ -152,22 +146,22 @@ def test_the_width_is_the_fastest_of_those_that_are_tried(
     demo_pack: Pack, measured: Measured, speeds: dict[int, float], widest: int
 ) -> None:
     measured.speeds = speeds
-    assert costs_of(demo_pack).width(config(demo_pack), 6) == widest
+    assert Costs(demo_pack, (), measure=measured).width(config(demo_pack), 6) == widest
     assert measured.asked == list(speeds)
 
 
 def test_the_width_follows_runs_that_were_timed(demo_pack: Pack, measured: Measured) -> None:
     asked = config(demo_pack)
     history = timed(asked, 1, 9000.0) + timed(asked, 2, 100.0)
-    assert costs_of(demo_pack, history).width(asked, 6) == 1
+    assert Costs(demo_pack, history, measure=measured).width(asked, 6) == 1
     assert measured.asked == []
 
 
 def test_what_cannot_be_stacked_is_not_measured(demo_pack: Pack, measured: Measured) -> None:
     fitted = config(demo_pack, model="statistics")
-    cost = costs_of(demo_pack)
+    cost = Costs(demo_pack, (), measure=measured)
     assert (cost.width(fitted, 6), cost.seconds(fitted, 1)) == (1, None)
-    assert costs_of(demo_pack, gpus=True).width(fitted, 6) == 1
+    assert Costs(demo_pack, (), gpus=True, measure=measured).width(fitted, 6) == 1
     assert measured.asked == []
 
 
@@ -176,12 +170,58 @@ def test_on_a_gpu_all_runs_are_one_stack_and_only_runs_on_one_say_how_fast(
 ) -> None:
     asked = config(demo_pack)
     history = timed(asked, 6, 100.0)
-    cost = costs_of(demo_pack, history, gpus=True)
+    cost = Costs(demo_pack, history, gpus=True, measure=measured)
     assert (cost.width(asked, 6), cost.seconds(asked, 6)) == (6, None)
     history += timed(asked, 6, 33000.0, device="cuda NVIDIA H100")
-    assert costs_of(demo_pack, history, gpus=True).seconds(asked, 6) == pytest.approx(0.01)
-    assert costs_of(demo_pack, history).seconds(asked, 6) == pytest.approx(3.3)
+    assert Costs(demo_pack, history, gpus=True, measure=measured).seconds(
+        asked, 6
+    ) == pytest.approx(0.01)
+    assert Costs(demo_pack, history, measure=measured).seconds(asked, 6) == pytest.approx(3.3)
     assert measured.asked == []
+
+
+def test_what_the_history_tells_is_not_asked_for(demo_pack: Pack) -> None:
+    asked, other = config(demo_pack), config(demo_pack, batch_size=64)
+    cost = Costs(demo_pack, timed(asked, 1, 100.0) + timed(asked, 6, 300.0), measure=None)
+    assert cost.unmeasured({asked: 6, other: 3}) == {other: 3}
+    assert cost.unmeasured({asked: 8}) == {asked: 8}, "wider than any that was timed"
+    assert Costs(demo_pack, (), gpus=True).unmeasured({asked: 6}) == {}
+
+
+def test_of_configs_that_are_trained_alike_one_is_asked_for(demo_pack: Pack) -> None:
+    alike = {config(demo_pack, **{"optimizer.lr": rate}): runs for rate, runs in ((0.1, 2), (1, 5))}
+    assert Costs(demo_pack, (), measure=None).unmeasured(alike) == {next(iter(alike)): 5}
+
+
+def test_what_cannot_be_measured_is_not_asked_for_and_what_cannot_be_stacked_alone(
+    demo_pack: Pack,
+) -> None:
+    fitted = config(demo_pack, model="statistics")
+    alone = config(demo_pack, shuffle="frozen_batches")
+    cost = Costs(demo_pack, (), measure=None)
+    assert cost.unmeasured({fitted: 6}) == {}
+    assert cost.unmeasured({alone: 6}) == {alone: 1}
+
+
+def test_nothing_is_measured_where_a_plan_must_not_wait(demo_pack: Pack) -> None:
+    asked = config(demo_pack)
+    cost = Costs(demo_pack, (), measure=None)
+    assert (cost.width(asked, 6), cost.seconds(asked, 6)) == (6, None)
+    cost.learn(Answer(asked, {1: 2000.0, 2: 3000.0, 3: 2400.0}))
+    assert cost.width(asked, 6) == 2
+    assert cost.seconds(asked, 6) == pytest.approx(300 / 2400 + 90 / 3 / 2000)
+
+
+def test_an_answer_has_the_widths_that_tell_which_is_fastest(demo_pack: Pack) -> None:
+    asked = config(demo_pack)
+    heard: list[Answer] = []
+    answer(Question(asked.model_dump(), str(demo_pack.folder), 3), heard.append)
+    assert [each.config for each in heard] == [asked]
+    assert {1, 3} <= heard[0].speeds.keys()
+    assert all(100 < speed < 1e8 for speed in heard[0].speeds.values())
+    cost = Costs(demo_pack, (), measure=None)
+    cost.learn(heard[0])
+    assert cost.unmeasured({asked: 3}) == {}
 
 
 def test_a_measurement_trains_a_few_real_batches_and_finds_a_speed(demo_pack: Pack) -> None:

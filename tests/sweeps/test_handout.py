@@ -8,20 +8,26 @@ from hypothesis import strategies as st
 from sweeps.handout import Handout
 
 
+def filled(tasks: int, attempts: int) -> Handout:
+    handout = Handout(attempts)
+    handout.add(tasks)
+    return handout
+
+
 def test_tasks_go_out_from_the_first_to_the_last() -> None:
-    handout = Handout(3, attempts=2)
+    handout = filled(3, attempts=2)
     assert [handout.take(worker) for worker in ("a", "b", "c", "d")] == [0, 1, 2, None]
 
 
 def test_a_task_that_failed_comes_after_all_others() -> None:
-    handout = Handout(3, attempts=2)
+    handout = filled(3, attempts=2)
     assert handout.take("a") == 0
     assert handout.fail("a") is None
     assert [handout.take(worker) for worker in ("b", "c", "d")] == [1, 2, 0]
 
 
 def test_a_task_that_failed_too_often_is_named_and_counts_as_done_with() -> None:
-    handout = Handout(1, attempts=2)
+    handout = filled(1, attempts=2)
     handout.take("a")
     assert handout.fail("a") is None
     handout.take("b")
@@ -31,17 +37,31 @@ def test_a_task_that_failed_too_often_is_named_and_counts_as_done_with() -> None
 
 
 def test_workers_that_die_before_they_have_a_task_come_to_an_end() -> None:
-    handout = Handout(2, attempts=3)
+    handout = filled(2, attempts=3)
     failed = [handout.fail("a") for _ in range(6)]
     assert sorted(task for task in failed if task is not None) == [0, 1]
     assert handout.left == 0
 
 
 def test_a_worker_that_dies_when_all_tasks_are_in_other_hands_costs_none() -> None:
-    handout = Handout(1, attempts=1)
+    handout = filled(1, attempts=1)
     handout.take("a")
     assert handout.fail("b") is None
     assert handout.end("a") == 0
+
+
+def test_tasks_that_are_expected_want_workers_before_they_are_known() -> None:
+    handout = Handout(attempts=2)
+    assert handout.wanted == 0
+    handout.add(1, ahead=3)
+    assert (handout.left, handout.wanted) == (1, 3)
+    assert [handout.take(worker) for worker in ("a", "b")] == [0, None]
+    handout.end("a")
+    assert handout.wanted == 3, "the workers stay"
+    handout.add(2)
+    assert [handout.take(worker) for worker in ("b", "a", "c")] == [1, 2, None]
+    assert [handout.end(worker) for worker in ("a", "b")] == [2, 1]
+    assert handout.wanted == 0
 
 
 @given(st.integers(0, 8), st.integers(1, 3), st.lists(st.tuples(st.integers(0, 3), st.booleans())))
@@ -49,7 +69,7 @@ def test_every_task_ends_once_or_fails_as_often_as_allowed(
     tasks: int, attempts: int, steps: list[tuple[int, bool]]
 ) -> None:
     """Whatever four workers do, and whatever is left is done in the end."""
-    handout = Handout(tasks, attempts)
+    handout = filled(tasks, attempts)
     held: dict[str, int | None] = {}
     ended: list[int] = []
     tried: dict[int, int] = {}

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 SCRIPT = """
-import gc, json, os, signal, sys
+import gc, json, os, signal, sys, time
 from pathlib import Path
 from sweeps import authentication
 authentication.prepare(None)
 from ray.tune.experiment import Trial
 from sweeps import tuner
+from sweeps.rounds import Round
 from sweeps.spec import Resources
 from sweeps.trial import Report, Task
 
@@ -40,20 +41,56 @@ def troubled(task, report):
     null(task, report)
 
 def run(name, count, work):
-    reports, ended, kept = [], [], []
-    def end(task):
+    reports, ended, kept, problems = [], [], [], []
+    def end(task, problem):
+        if problem is not None:
+            problems.append(problem)
         ended.append(task.seeds[0])
         if len(ended) % 50 == 0:
             kept.append(sum(isinstance(each, Trial) for each in gc.get_objects()))
     tasks = [Task({}, (n,), 1, (1,), {}, (), sys.argv[1]) for n in range(count)]
-    problems = tuner.run_tasks(tasks, Resources(cpus=1), reports.append, end, run=work)
+    only = Round(tasks=tasks, run=work, on_report=reports.append, on_end=end)
+    tuner.run_rounds([only], Resources(cpus=1))
     found = {"problems": problems, "reports": len(reports), "ended": sorted(ended), "kept": kept}
     print("result:", json.dumps({"name": name, **found}), flush=True)
+
+def where(task, report):
+    report((task, os.getpid(), time.time()))
+    time.sleep(0.5)
+
+def follow():
+    heard, ended = [], []
+    def rounds():
+        for first, tasks in ((0, 1), (1, 0), (1, 4)):
+            ended.append(len(heard))
+            yield Round(
+                tasks=range(first, first + tasks),
+                run=where,
+                on_report=heard.append,
+                on_end=lambda task, problem: None,
+                ahead=4 if first == 0 else 0,
+            )
+        ended.append(len(heard))
+    tuner.run_rounds(rounds(), Resources(cpus=1))
+    heard.sort()
+    found = {"pids": [pid for _, pid, _ in heard], "heard": ended}
+    print("result:", json.dumps({"name": "rounds", **found}), flush=True)
+
+def broken():
+    def rounds():
+        yield Round(tasks=[0], run=where, on_report=print, on_end=lambda task, problem: None)
+        raise ValueError("no second round")
+    try:
+        tuner.run_rounds(rounds(), Resources(cpus=1))
+    except Exception as error:
+        print("result:", json.dumps({"name": "broken", "error": str(error)}), flush=True)
 
 with tuner.cluster(None, 2):
     run("few", 100, null)
     run("many", 500, null)
     run("troubled", 6, troubled)
+    follow()
+    broken()
 """
 
 
@@ -104,3 +141,18 @@ def test_a_task_whose_worker_failed_or_was_killed_is_done_by_another(
 
 def test_a_task_that_always_fails_is_told_in_a_line(results: dict[str, dict[str, Any]]) -> None:
     assert results["troubled"]["problems"] == ["by far"]
+
+
+def test_a_round_begins_when_the_last_has_ended_and_finds_the_same_workers(
+    results: dict[str, dict[str, Any]],
+) -> None:
+    found = results["rounds"]
+    assert found["heard"] == [0, 1, 1, 5], "reports before each round and after all"
+    pids = found["pids"]
+    assert len(pids) == 5
+    assert len(set(pids)) == 2
+    assert pids[0] in pids[1:], "the worker of the first round works on"
+
+
+def test_an_error_between_two_rounds_is_raised(results: dict[str, dict[str, Any]]) -> None:
+    assert "no second round" in results["broken"]["error"]
