@@ -71,7 +71,7 @@ def _of_complete(kept: npt.NDArray[np.float64]) -> Iterator[Summary]:
             yield Summary(n, middle, None, None, None, median, lowest, highest)
         return
     std = kept.std(axis=1, ddof=1)
-    half = _quantile(n - 1, (1 + CONFIDENCE) / 2) * std / np.sqrt(n)
+    half = t_quantile(n - 1, (1 + CONFIDENCE) / 2) * std / np.sqrt(n)
     spread = (std, mean - half, mean + half)
     for s, low, high, middle, median, lowest, highest in zip(
         *map(_list, (*spread, *columns)), strict=True
@@ -91,11 +91,11 @@ def mean_interval(
     if n < 2:
         return None, None
     mean = float(np.clip(values.mean(), values.min(), values.max()))
-    half = float(_quantile(n - 1, (1 + confidence) / 2) * values.std(ddof=1) / np.sqrt(n))
+    half = float(t_quantile(n - 1, (1 + confidence) / 2) * values.std(ddof=1) / np.sqrt(n))
     return mean - half, mean + half
 
 
 @cache
-def _quantile(freedom: int, probability: float) -> float:
+def t_quantile(freedom: int, probability: float) -> float:
     """Of Student's t; what `scipy.stats` calls as well, whose import takes half a second."""
     return float(stdtrit(freedom, probability))

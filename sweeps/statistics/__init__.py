@@ -1,0 +1,42 @@
+"""Arrays in, numbers out: what runs say about configs, and how sure that is.
+
+Nothing here knows tables, runs or images but as arrays. A number that is undefined is None.
+"""
+
+from sweeps.statistics.paired import (
+    EXACT_UP_TO,
+    FLIPS,
+    Paired,
+    holm,
+    paired,
+    paired_each,
+    seeds_to_reach,
+    smallest_p,
+)
+from sweeps.statistics.summary import (
+    CONFIDENCE,
+    INTERVAL,
+    Summary,
+    mean_interval,
+    summarise,
+    summarise_each,
+    t_quantile,
+)
+
+__all__ = [
+    "CONFIDENCE",
+    "EXACT_UP_TO",
+    "FLIPS",
+    "INTERVAL",
+    "Paired",
+    "Summary",
+    "holm",
+    "mean_interval",
+    "paired",
+    "paired_each",
+    "seeds_to_reach",
+    "smallest_p",
+    "summarise",
+    "summarise_each",
+    "t_quantile",
+]
