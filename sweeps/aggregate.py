@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from cifake.tables import (
     SCORES_AT_VALIDATION_THRESHOLD,
 )
 from sweeps.plan import Cell
-from sweeps.statistics import INTERVAL, summarise_each
+from sweeps.statistics import INTERVAL, Summary, summarise_each
 
 METRICS = (
     *SCORES,
@@ -64,11 +65,6 @@ def summary(sweep: str, cells: pa.Table, evaluations: pa.Table) -> pa.Table:
     joined = asked.merge(
         frame(evaluations), left_on=["run_id", "epochs"], right_on=["run_id", "epoch"]
     )
-    by_config = asked.groupby(CONFIG)
-    sizes = by_config.size().to_dict()
-    config_ids = by_config["config_id"].unique().to_dict()
-    roles = by_config["role"].unique().to_dict()
-    rows = []
     if joined.empty:
         return tables.TABLES["summary"].empty()
     # Runs that are missing altogether must not take their config with them.
@@ -76,30 +72,55 @@ def summary(sweep: str, cells: pa.Table, evaluations: pa.Table) -> pa.Table:
     every = asked[CONFIG].drop_duplicates().merge(places, on="stage")
     by = [*CONFIG, "dataset", "split"]
     padded = joined.merge(every, how="outer", on=by)
-    for key, group in padded.groupby(by, sort=True):
-        config, where = key[: len(CONFIG)], dict(zip(by, key, strict=True))
-        # A column of a frame at a time would take longer than what is done with it.
-        columns = group[list(METRICS)].to_numpy(np.float64).T
-        for metric, found in zip(METRICS, summarise_each(columns), strict=True):
-            rows.append(
-                {
-                    "sweep": sweep,
-                    **where,
-                    "config_id": _only(config_ids[config]),
-                    "role": _only(roles[config]),
-                    "metric": metric,
-                    "unit": tables.score_unit(metric),
-                    "n_missing": int(sizes[config]) - found.n,
-                    "interval": INTERVAL,
-                    **vars(found),
-                }
-            )
-    return tables.TABLES["summary"].from_rows(rows)
+    groups, summaries = _summarised(padded, by)
+    configs = asked.groupby(CONFIG).agg(
+        runs=("run_id", "size"), config_id=("config_id", _only), role=("role", _only)
+    )
+    known = groups.join(configs, on=CONFIG).reset_index(drop=True)
+    keys = known.loc[known.index.repeat(len(METRICS))]
+    metrics = [*METRICS] * len(groups)
+    units = {metric: tables.score_unit(metric) for metric in METRICS}
+    return tables.TABLES["summary"].from_columns(
+        {
+            **{name: keys[name] for name in (*by, "config_id", "role")},
+            "sweep": sweep,
+            "metric": metrics,
+            "unit": [units[metric] for metric in metrics],
+            "n_missing": [of - s.n for of, s in zip(keys["runs"], summaries, strict=True)],
+            "interval": INTERVAL,
+            **{name: [getattr(s, name) for s in summaries] for name in _NUMBERS},
+        }
+    )
 
 
-def _only(values: Sequence[str]) -> str | None:
-    """The value, where there is one."""
-    return values[0] if len(values) == 1 else None
+_NUMBERS = tuple(field.name for field in fields(Summary))
+
+
+def _summarised(rows: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, list[Summary]]:
+    """Every metric of each group of rows: the groups' keys in order, and a summary for each metric.
+
+    Groups of one size are summarised at once, since a call costs more than the numbers of a group.
+    """
+    number = rows.groupby(by, sort=True).ngroup().to_numpy()
+    order = np.argsort(number, kind="stable")
+    sizes = np.bincount(number)
+    starts = np.cumsum(sizes) - sizes
+    values = rows[list(METRICS)].to_numpy(np.float64)
+    found: list[list[Summary]] = [[]] * len(sizes)
+    for size in np.unique(sizes):
+        chosen = np.flatnonzero(sizes == size)
+        places = order[starts[chosen, np.newaxis] + np.arange(size)]
+        of_metrics = values[places].transpose(0, 2, 1).reshape(-1, size)
+        summaries = summarise_each(of_metrics)
+        for place, group in enumerate(chosen.tolist()):
+            found[group] = summaries[place * len(METRICS) : (place + 1) * len(METRICS)]
+    return rows.iloc[order[starts]][by], [summary for group in found for summary in group]
+
+
+def _only(values: pd.Series[str]) -> str | None:
+    """The value, where all are the same."""
+    found = values.unique()
+    return str(found[0]) if len(found) == 1 else None
 
 
 def frame(table: pa.Table) -> pd.DataFrame:

@@ -1,14 +1,34 @@
-"""Arrays in, numbers out."""
+"""One metric of one config over its runs: location, spread, and two intervals of the mean.
+
+How often the 95 % intervals cover the true mean, in simulations of 40,000 samples each:
+
+| runs | normal: t | normal: BCa | exponential: t | exponential: BCa |
+|---|---|---|---|---|
+| 3 | 95.0 % | 72.8 % | 88.4 % | 67.9 % |
+| 5 | 95.1 % | 84.1 % | 88.3 % | 80.4 % |
+| 10 | 95.0 % | 89.9 % | 90.2 % | 88.0 % |
+| 20 | 95.1 % | 92.7 % | 92.0 % | 91.4 % |
+| 30 | 95.0 % | 93.7 % | 92.8 % | 92.6 % |
+
+Student's t is the one to trust at the few runs that sweeps have, skewed scores included. BCa
+assumes no form and tells which side is the longer, but at 5 runs it is too short: the bootstrap
+sees no further than the values themselves. Where one side of it is much the longer, the scores are
+skewed or a run has gone astray.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
+
+from sweeps.statistics.bca import FEWEST, bca_each
+
+Column = Sequence[float | None]
 
 CONFIDENCE = 0.95
 
@@ -25,9 +45,15 @@ class Summary:
     std: float | None
     low: float | None
     high: float | None
+    bca_low: float | None
+    bca_high: float | None
+    iqm: float | None
     median: float | None
     min: float | None
     max: float | None
+
+
+_NOTHING = Summary(0, *[None] * 10)
 
 
 def summarise(values: npt.NDArray[np.float64]) -> Summary:
@@ -37,7 +63,10 @@ def summarise(values: npt.NDArray[np.float64]) -> Summary:
         values: shape (n,); NaN is left out. Their order does not matter.
 
     Returns:
-        The sample standard deviation and the t interval of the mean are None below two values.
+        The sample standard deviation and the t interval of the mean are None below two values, the
+        BCa interval below three. Equal values have both intervals at that value. The interquartile
+        mean leaves out the ⌊n/4⌋ smallest and largest values, as `scipy.stats.trim_mean(x, 0.25)`
+        and rliable do (Agarwal et al., NeurIPS 2021): below four values it is the mean.
     """
     return summarise_each(values[np.newaxis])[0]
 
@@ -45,12 +74,14 @@ def summarise(values: npt.NDArray[np.float64]) -> Summary:
 def summarise_each(values: npt.NDArray[np.float64]) -> list[Summary]:
     """Summarise several metrics of the same runs at once, each as `summarise` does.
 
+    A metric's numbers depend neither on the other metrics nor on any seed: nothing is drawn.
+
     Args:
         values: shape (metrics, runs); NaN is left out.
     """
     ordered = np.sort(values, axis=1)
     counts = np.count_nonzero(~np.isnan(ordered), axis=1)
-    found = [Summary(0, None, None, None, None, None, None, None)] * len(values)
+    found = [_NOTHING] * len(values)
     for n in np.unique(counts[counts > 0]):
         chosen = np.flatnonzero(counts == n)
         for row, summary in zip(chosen, _of_complete(ordered[chosen, :n]), strict=True):
@@ -63,20 +94,25 @@ def _of_complete(kept: npt.NDArray[np.float64]) -> Iterator[Summary]:
     kept = np.ascontiguousarray(kept)  # else sums are rounded in another order
     n = kept.shape[1]
     first, last = kept[:, 0], kept[:, -1]
-    # The mean of equal values can leave their range by a rounding error.
-    mean = np.clip(kept.mean(axis=1), first, last)
-    columns = (mean, np.median(kept, axis=1), first, last)
-    if n == 1:
-        for middle, median, lowest, highest in zip(*map(_list, columns), strict=True):
-            yield Summary(n, middle, None, None, None, median, lowest, highest)
-        return
-    std = kept.std(axis=1, ddof=1)
-    half = t_quantile(n - 1, (1 + CONFIDENCE) / 2) * std / np.sqrt(n)
-    spread = (std, mean - half, mean + half)
-    for s, low, high, middle, median, lowest, highest in zip(
-        *map(_list, (*spread, *columns)), strict=True
-    ):
-        yield Summary(n, middle, s, low, high, median, lowest, highest)
+    mean = _mean(kept)
+    spread: tuple[Column, ...] = ([None] * len(kept),) * 3
+    if n >= 2:
+        std = kept.std(axis=1, ddof=1)
+        half = t_quantile(n - 1, (1 + CONFIDENCE) / 2) * std / np.sqrt(n)
+        spread = tuple(map(_list, (std, mean - half, mean + half)))
+    bca: tuple[Column, ...] = ([None] * len(kept),) * 2
+    if n >= FEWEST:
+        bca = tuple(map(_list, bca_each(kept, CONFIDENCE)))
+    iqm = _mean(np.ascontiguousarray(kept[:, n // 4 : n - n // 4]))
+    rest = map(_list, (iqm, np.median(kept, axis=1), first, last))
+    for row in zip(_list(mean), *spread, *bca, *rest, strict=True):
+        yield Summary(n, *row)
+
+
+def _mean(ordered: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Of values ascending in each row; that of equal values must not leave them by rounding."""
+    found: npt.NDArray[np.float64] = np.clip(ordered.mean(axis=1), ordered[:, 0], ordered[:, -1])
+    return found
 
 
 def _list(values: npt.NDArray[np.float64]) -> list[float]:
