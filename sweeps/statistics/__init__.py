@@ -3,6 +3,13 @@
 Nothing here knows tables, runs or images but as arrays. A number that is undefined is None.
 """
 
+from sweeps.statistics.images import (
+    RESAMPLES,
+    McNemar,
+    TwoLevel,
+    mcnemar,
+    two_level,
+)
 from sweeps.statistics.paired import (
     EXACT_UP_TO,
     FLIPS,
@@ -28,9 +35,13 @@ __all__ = [
     "EXACT_UP_TO",
     "FLIPS",
     "INTERVAL",
+    "RESAMPLES",
+    "McNemar",
     "Paired",
     "Summary",
+    "TwoLevel",
     "holm",
+    "mcnemar",
     "mean_interval",
     "paired",
     "paired_each",
@@ -39,4 +50,5 @@ __all__ = [
     "summarise",
     "summarise_each",
     "t_quantile",
+    "two_level",
 ]
