@@ -9,9 +9,11 @@ values alone and costs microseconds:
 - above, its quantiles are those of the saddlepoint approximation (Davison and Hinkley 1988,
   *Saddlepoint approximations in resampling methods*), in Barndorff-Nielsen's form.
 
-At 10 values the ends of the approximation are within 1 % of the interval's width of those of all
-92,378 points where the values are spread like a bell or skewed like an exponential, and within 10 %
-where values repeat or one lies far off; 9,999 drawn resamples are off by 1 % themselves.
+The approximation is held against all 92,378 resamples of 10 values. Where they are spread like a
+bell its ends are off by 0.1 % of the interval's width, 0.7 % at worst; where they are skewed like
+an exponential, by less than 2 % in 19 of 20 cases. Where they take few values or one lies far off,
+the bootstrap distribution has steps that it smooths: 5 to 15 %. Drawing 9,999 resamples would be
+off by 1 %.
 """
 
 from __future__ import annotations

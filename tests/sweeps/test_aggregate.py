@@ -17,6 +17,7 @@ from cifake.config import Config
 from sweeps.aggregate import METRICS, cells_table, summary
 from sweeps.plan import make_cells
 from sweeps.spec import Variant
+from sweeps.statistics import summarise
 
 KEYS = ["label", "epochs", "dataset", "split", "metric"]
 
@@ -94,6 +95,22 @@ def test_a_summary_is_that_of_pandas() -> None:
         half = stats.t.ppf(0.975, 3) * numbers["std"] / 2
         assert row["low"] == pytest.approx(numbers["mean"] - half, rel=1e-9)
         assert row["high"] == pytest.approx(numbers["mean"] + half, rel=1e-9)
+
+
+def test_rows_have_the_interquartile_mean_and_the_bootstrap_interval_of_their_runs() -> None:
+    cells, evaluations = made()
+    for key, row in by_key(summarised(cells, evaluations)).items():
+        label, epochs, _, split, metric = key
+        runs = {c["run_id"] for c in cells if c["label"] == label}
+        values = [
+            e[metric]
+            for e in evaluations
+            if e["run_id"] in runs and e["epoch"] == epochs and e["split"] == split
+        ]
+        found = summarise(np.asarray(values))
+        assert row["iqm"] == pytest.approx(stats.trim_mean(values, 0.25), rel=1e-12)
+        assert (row["bca_low"], row["bca_high"]) == (found.bca_low, found.bca_high)
+        assert row["min"] <= row["bca_low"] < row["mean"] < row["bca_high"] <= row["max"]
 
 
 def test_milestones_are_rows_of_their_own_and_other_epochs_none() -> None:
@@ -176,6 +193,7 @@ def test_one_seed_has_no_interval() -> None:
         assert row["n"] == 1
         assert row["mean"] == row["min"] == row["max"]
         assert (row["std"], row["low"], row["high"]) == (None, None, None)
+        assert (row["bca_low"], row["bca_high"], row["iqm"]) == (None, None, row["mean"])
 
 
 def test_nuisance_values_are_averaged_over() -> None:
