@@ -585,7 +585,7 @@ _TABLES = (
             Column("low", pa.float64(), "", "Lower end of the 95 % interval of the mean."),
             Column("high", pa.float64(), "", "Upper end of the 95 % interval of the mean."),
             _required("interval", WORD, "", "How the interval is made: Student's t."),
-            Column("bca_low", pa.float64(), "", "The same by the bootstrap (BCa); null below 3."),
+            Column("bca_low", pa.float64(), "", "BCa bootstrap; too short below 30, null below 3."),
             Column("bca_high", pa.float64(), "", "Upper end of that."),
             Column("iqm", pa.float64(), "", "Interquartile mean: of the middle half of the runs."),
             Column("median", pa.float64(), "", "Median over runs."),
