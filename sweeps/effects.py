@@ -1,20 +1,41 @@
-"""What the parameters of a grid, or the ranges of a search, make of its scores: tables in, tables out."""
+"""What the parameters of a grid, or of a search, make of scores: tables in, tables out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from cifake import tables
+from cifake.parameters import EPOCHS
+from sweeps.aggregate import frame
+from sweeps.parts import single_values
 from sweeps.proposals import Proposal
-from sweeps.spec import Spec
+from sweeps.spec import Dimension, Search, Spec, point_of
+from sweeps.statistics.effects import Level, Term, decompose
+
+BORDER = 0.05
+"""Share of a range of numbers, at each of its ends, that counts as its border."""
+
+_FEWEST_CHOICES = 3
+"""Numbers to choose from below which each of them is at the border, which says nothing."""
+
+_BY_SEED = "type II, seeds as blocks; sign flips of whole seeds"
+_OF_SEEDS = "mean over seeds, Student's t"
+_PLAIN = "type II, seeds as blocks"
+_CONFOUNDED = "cannot be told from other parameters of this grid"
 
 
 def effects(sweep: str, cells: pa.Table, evaluations: pa.Table, metrics: Sequence[str]) -> pa.Table:
-    """Main effects, interactions and shares of variance of a grid's parameters.
+    """Main effects, interactions and shares of variance of a grid's parameters, length among them.
 
-    Cells of other stages than `grid` are passed over: what a search tried is no design.
+    Cells of other stages than `grid` are passed over: what a search tried is no design. Runs are
+    blocked by seed and nuisance values, which are what runs of two configs are paired by.
 
     Args:
         sweep: name of the sweep.
@@ -23,21 +44,193 @@ def effects(sweep: str, cells: pa.Table, evaluations: pa.Table, metrics: Sequenc
         metrics: scores of that table.
 
     Returns:
-        Table `effects`, for every data set and split that is not of training.
+        Table `effects`, for every data set and split that was evaluated.
     """
-    del sweep, cells, evaluations, metrics
-    return tables.TABLES["effects"].empty()
+    joined = (
+        frame(cells)
+        .query("stage == 'grid'")
+        .merge(frame(evaluations), left_on=["run_id", "epochs"], right_on=["run_id", "epoch"])
+    )
+    rows: list[dict[str, Any]] = []
+    for (dataset, split), group in joined.groupby(["dataset", "split"], sort=True):
+        for metric in metrics:
+            where = {"sweep": sweep, "stage": "grid", "dataset": dataset, "split": split}
+            where |= {"metric": metric, "unit": tables.score_unit(metric)}
+            rows += [{**where, **row} for row in _of_metric(group, metric)]
+    return tables.TABLES["effects"].from_rows(rows)
 
 
 def importances(spec: Spec, tried: Sequence[Proposal]) -> pa.Table:
     """How much each dimension of a search's space matters, and whether its best is at the border.
+
+    Each study, which is that of one combination of scientific values, is looked at by itself. Of
+    proposals that were stopped early nothing is used: their scores are of another length. With a
+    scheduler the rest are the better ones, so that what it stopped at once counts for too little.
 
     Args:
         spec: the specification; one without a search has no importances.
         tried: as `proposals.proposals` gives them.
 
     Returns:
-        Table `effects`, of the kind `importance`: a row for each study, metric and dimension.
+        Table `effects`, of the kind `importance`: a row for each study, metric and dimension, the
+        study's scientific values as its level.
     """
-    del spec, tried
-    return tables.TABLES["effects"].empty()
+    rows: list[dict[str, Any]] = []
+    if spec.search is not None:
+        scientific = [path for path in spec.scientific if path != EPOCHS]
+        for level, own in _by_study(tried, scientific).items():
+            context = {**single_values(spec), **json.loads(level)}
+            for metric, mode in spec.search.objectives:
+                where = {
+                    "sweep": spec.name,
+                    "stage": "search",
+                    "level": level if scientific else "",
+                }
+                where |= _place(spec, metric)
+                rows += [
+                    {**where, **row} for row in _of_study(spec.search, context, own, metric, mode)
+                ]
+    return tables.TABLES["effects"].from_rows(rows)
+
+
+# A grid.
+
+
+def _of_metric(group: pd.DataFrame, metric: str) -> Iterator[dict[str, Any]]:
+    """The rows of one metric on one data set and split."""
+    grid = group.pivot(index=["label", "epochs"], columns=["nuisance", "seed"], values=metric)
+    values = grid.to_numpy(np.float64, na_value=np.nan)
+    index, columns = grid.index.to_frame(), grid.columns.to_frame()
+    labels = [
+        _label(label, epochs)
+        for label, epochs in zip(index["label"].tolist(), index["epochs"].tolist(), strict=True)
+    ]
+    blocks = ["seed", *_varied(columns["nuisance"].tolist())]
+    for term in decompose(labels, values):
+        names = term.parameters or (blocks if term.kind == "seed" else ("residual",))
+        yield from _rows(term, " × ".join(names))
+
+
+def _label(label: str, epochs: int) -> dict[str, Any]:
+    """The parameters of a cell, those without meaning null."""
+    values = {**json.loads(label), EPOCHS: epochs}
+    # The one setting whose absence has a name.
+    return {name: None if (name, v) == ("placement", "none") else v for name, v in values.items()}
+
+
+def _varied(nuisance: Sequence[str]) -> list[str]:
+    """The nuisance parameters of which there are several values."""
+    found: dict[str, set[str]] = {}
+    for each in nuisance:
+        for name, value in json.loads(each).items():
+            found.setdefault(name, set()).add(json.dumps(value))
+    return [name for name, values in found.items() if len(values) > 1]
+
+
+def _rows(term: Term, name: str) -> Iterator[dict[str, Any]]:
+    method = (_BY_SEED if term.p is not None else _PLAIN) if term.df else _CONFOUNDED
+    shared = {"kind": term.kind, "term": name}
+    yield {
+        **shared,
+        "level": "",
+        "n": term.n,
+        "df": term.df,
+        "sum_of_squares": term.sum_of_squares,
+        "share": term.share,
+        "p": term.p,
+        "method": method,
+    }
+    for level in term.levels:
+        yield {**shared, **_level_row(level)}
+
+
+def _level_row(level: Level) -> dict[str, Any]:
+    return {
+        "level": json.dumps(level.values, sort_keys=True),
+        "n": level.n,
+        "effect": level.effect,
+        "low": level.low,
+        "high": level.high,
+        "method": _OF_SEEDS,
+    }
+
+
+# A search.
+
+
+def _by_study(tried: Sequence[Proposal], scientific: Sequence[str]) -> dict[str, list[Proposal]]:
+    """The proposals of each study that reached their end, by its scientific values as JSON."""
+    found: dict[str, list[Proposal]] = {}
+    for proposal in tried:
+        level = {path: proposal.label[path] for path in scientific if path in proposal.label}
+        own = found.setdefault(json.dumps(level, sort_keys=True), [])
+        if not proposal.stopped:
+            own.append(proposal)
+    return dict(sorted(found.items()))
+
+
+def _place(spec: Spec, metric: str) -> dict[str, str]:
+    """Where a metric of a search was taken, as columns."""
+    split, _, score = metric.rpartition(".")
+    if split:
+        unit = tables.score_unit(score)
+        return {"dataset": spec.data.train, "split": split, "metric": score, "unit": unit}
+    unit = "s" if metric.endswith("seconds") else ""
+    return {"dataset": spec.data.train, "split": "train", "metric": metric, "unit": unit}
+
+
+def _of_study(
+    search: Search, context: Mapping[str, Any], own: Sequence[Proposal], metric: str, mode: str
+) -> Iterator[dict[str, Any]]:
+    """The rows of one metric of one study."""
+    from sweeps.search.importance import METHOD, best_of
+    from sweeps.search.importance import importances as shares_of
+
+    points = [
+        (point, each.reached.scores[metric])
+        for each in own
+        if (point := point_of(search, context, each.label)) is not None
+        and math.isfinite(each.reached.scores[metric])
+    ]
+    shares = shares_of(search, points, "maximize" if mode == "max" else "minimize")
+    best = max(points, key=lambda p: p[1] if mode == "max" else -p[1], default=({}, 0.0))[0]
+    used = f"{METHOD}, the best {best_of(len(points))} of {len(points)}"
+    for path, dimension in search.space.items():
+        yield {
+            "kind": "importance",
+            "term": path,
+            "n": sum(path in point for point, _ in points),
+            "share": None if shares is None else shares.get(path),
+            "method": used if shares is not None else f"too little to say of {len(points)}",
+            "at_border": at_border(dimension, best[path]) if path in best else None,
+        }
+
+
+def at_border(dimension: Dimension, value: Any) -> bool | None:
+    """Whether a value lies where a better one may be beyond the space.
+
+    Of a range of numbers the border is the outer 5 % at either end, on the scale it is drawn on; in
+    such a range one of ten drawn at random lies there. Of choices it is the least and the greatest
+    of three numbers or more. Null where there is no order, or nothing between the ends.
+
+    Args:
+        dimension: of the space.
+        value: that was drawn from it.
+    """
+    if dimension.choice is not None:
+        numbers = [v for v in dimension.choice if _is_number(v)]
+        if len(numbers) < len(dimension.choice) or len(set(numbers)) < _FEWEST_CHOICES:
+            return None
+        return bool(value in (min(numbers), max(numbers)))
+    low, high = (float(end) for end in dimension.values)
+    at = float(value)
+    if dimension.log_uniform is not None:
+        low, high, at = math.log(low), math.log(high), math.log(at)
+    elif dimension.int_uniform is not None and high - low + 1 < _FEWEST_CHOICES:
+        return None
+    place = (at - low) / (high - low)
+    return not BORDER < place < 1 - BORDER
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

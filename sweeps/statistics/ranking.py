@@ -70,7 +70,7 @@ def rank_stability(
     The same seeds are drawn for all configs, since runs of one seed are paired. What the order of
     the seeds or of the configs is changes nothing.
 
-    A missing run, NaN, is left out of the means of its config: a config that lacks a hard seed looks
+    A missing run, NaN, is left out of the means of its config: one that lacks a hard seed looks
     better than it is. In a resample in which none of a config's runs is drawn it has no place; the
     others are ranked without it, and it is not first. With one seed every resample is the
     observation, so that nothing is learnt: intervals, `p_best` and tau are then undefined (NaN and
@@ -139,8 +139,15 @@ def _in_seed_order(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _means(
     drawn: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Mean of each config in each resample: (resamples, seeds) and (configs, seeds) to
-    (resamples, configs); NaN where none of its runs was drawn."""
+    """Mean of each config in each resample; NaN where none of its runs was drawn.
+
+    Args:
+        drawn: how often each seed was drawn: (resamples, seeds).
+        scores: shape (configs, seeds).
+
+    Returns:
+        Shape (resamples, configs).
+    """
     there = ~np.isnan(scores)
     # Sums about the middle lose no digits of what differs.
     middle = np.nanmedian(scores) if there.any() else 0.0
@@ -252,9 +259,7 @@ def _insert(groups: Sequence[frozenset[int]], one: int, other: int) -> list[froz
     return kept
 
 
-def _swept(
-    groups: Sequence[frozenset[int]], alike: npt.NDArray[np.bool_]
-) -> list[frozenset[int]]:
+def _swept(groups: Sequence[frozenset[int]], alike: npt.NDArray[np.bool_]) -> list[frozenset[int]]:
     """Drop groups whose every pair, and every config, is in another group as well."""
     shared = np.zeros(alike.shape, np.int64)
     for group in groups:
