@@ -192,16 +192,19 @@ def _of_study(
         if (point := point_of(search, context, each.label)) is not None
         and math.isfinite(each.reached.scores[metric])
     ]
-    shares = shares_of(search, points, "maximize" if mode == "max" else "minimize")
+    found = shares_of(search, points, "maximize" if mode == "max" else "minimize")
     best = max(points, key=lambda p: p[1] if mode == "max" else -p[1], default=({}, 0.0))[0]
-    used = f"{METHOD}, the best {best_of(len(points))} of {len(points)}"
     for path, dimension in search.space.items():
+        of = None if found is None else found.get(path)
         yield {
             "kind": "importance",
             "term": path,
             "n": sum(path in point for point, _ in points),
-            "share": None if shares is None else shares.get(path),
-            "method": used if shares is not None else f"too little to say of {len(points)}",
+            "share": None if of is None else of.share,
+            "p": None if of is None else of.p,
+            "method": f"too few trials or ties: {len(points)}"
+            if found is None
+            else f"{METHOD}, the best {best_of(len(points))} of {len(points)}; shuffled scores",
             "at_border": at_border(dimension, best[path]) if path in best else None,
         }
 

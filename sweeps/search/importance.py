@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 from sweeps.search.space import Space
@@ -24,6 +28,24 @@ FEWEST = 10
 _SHARE = 0.1
 _LEAST_BEST = 5
 
+_SHUFFLES = 199
+_LEAST_SHUFFLES = 39
+_SHUFFLED_TRIALS = 20_000
+"""Trials of all shuffles together, above which there are fewer of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importance:
+    """Of one dimension."""
+
+    share: float
+    """Of that of all dimensions. Shares add up to 1, where nothing matters too: see `p`."""
+
+    p: float
+    """Share of the shuffles of the trials' values that give it as much importance, the observed one
+    among them. Exact for proposals drawn at random, and a guide for those of a sampler that learns,
+    whose proposals depend on the values before them."""
+
 
 def best_of(trials: int) -> int:
     """How many of so many trials count as the best: a tenth, and at least 5."""
@@ -34,8 +56,8 @@ def importances(
     search: Search,
     tried: Sequence[tuple[Mapping[str, Any], float]],
     direction: Literal["maximize", "minimize"],
-) -> dict[str, float] | None:
-    """The share of each dimension in what makes a trial one of the best; they add up to 1.
+) -> dict[str, Importance] | None:
+    """How much each dimension has to do with whether a trial is one of the best.
 
     Args:
         search: whose space it is.
@@ -49,27 +71,52 @@ def importances(
     if len(tried) < FEWEST:
         return None
     space = Space(search, {})
-    trials = [
-        optuna.create_trial(
-            params=dict(params), distributions=space.distributions(params), value=value
-        )
-        for params, value in tried
-    ]
+    points = [(dict(params), space.distributions(params)) for params, _ in tried]
+    values = np.asarray([value for _, value in tried])
+    shuffles = min(_SHUFFLES, max(_LEAST_SHUFFLES, _SHUFFLED_TRIALS // len(tried)))
+    rng = np.random.default_rng((search.seed, len(tried)))
+    with _quiet():
+        found = _divergences(points, values, direction)
+        total = sum(found.values())
+        if not total > 0:
+            return None
+        reached = dict.fromkeys(found, 1)
+        for _ in range(shuffles):
+            by_chance = _divergences(points, rng.permutation(values), direction)
+            for path, value in by_chance.items():
+                reached[path] += value >= found[path]
+    return {
+        path: Importance(share=value / total, p=reached[path] / (1 + shuffles))
+        for path, value in found.items()
+    }
+
+
+def _divergences(
+    points: Sequence[tuple[dict[str, Any], dict[str, BaseDistribution]]],
+    values: np.ndarray[Any, np.dtype[np.float64]],
+    direction: Literal["maximize", "minimize"],
+) -> dict[str, float]:
+    """How far the best trials lie from all, by dimension; no share yet."""
+    study = optuna.create_study(direction=direction)
+    study.add_trials(
+        [
+            optuna.create_trial(params=params, distributions=distributions, value=value)
+            for (params, distributions), value in zip(points, values.tolist(), strict=True)
+        ]
+    )
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=best_of(len(points)) / len(points))
+    found = get_param_importances(study, evaluator=evaluator, normalize=False)
+    return {path: float(value) for path, value in found.items()}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Optuna's lines on new studies, on conditions with few trials, and on ties."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with warnings.catch_warnings():
-            # That few trials have some condition, or that all are as good: the numbers say it too.
             warnings.simplefilter("ignore")
-            study = optuna.create_study(direction=direction)
-            study.add_trials(trials)
-            evaluator = PedAnovaImportanceEvaluator(
-                target_quantile=best_of(len(tried)) / len(tried)
-            )
-            found = get_param_importances(study, evaluator=evaluator, normalize=False)
+            yield
     finally:
         optuna.logging.set_verbosity(verbosity)
-    total = sum(found.values())
-    if not total > 0:
-        return None
-    return {path: float(value / total) for path, value in found.items()}

@@ -326,10 +326,10 @@ def flip_p(each: Floats) -> float:
     if n <= EXACT_FLIPS_UP_TO:
         # A flip and its opposite are as long: the last keeps its sign.
         bits = np.arange(2 ** (n - 1))[:, np.newaxis] >> np.arange(n)
-        signs = 1.0 - 2.0 * (bits & 1)
+        signs = (1 - 2 * (bits & 1)).astype(np.float64)
         return float(np.mean(_lengths(signs, products) >= least))
     rng = np.random.default_rng((_SEED, n))
-    signs = 1.0 - 2.0 * rng.integers(0, 2, (_FLIPS, n))
+    signs = (1 - 2 * rng.integers(0, 2, (_FLIPS, n))).astype(np.float64)
     return float((1 + np.count_nonzero(_lengths(signs, products) >= least)) / (1 + _FLIPS))
 
 
