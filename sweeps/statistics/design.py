@@ -104,11 +104,6 @@ class Columns:
         """Its parameters."""
         return tuple(factor.name for factor in self.factors)
 
-    @property
-    def closure(self) -> frozenset[str]:
-        """Its parameters and those that they are nested in."""
-        return frozenset(self.names).union(*(factor.parents for factor in self.factors))
-
     def values(self, level: int) -> dict[str, Any]:
         """The value of each parameter at a level."""
         cell = int(np.flatnonzero(self.codes == level)[0])
@@ -117,13 +112,16 @@ class Columns:
     def contains(self, other: Columns) -> bool:
         """Whether the other's effect is part of its own.
 
-        A parameter and its product with the one it is nested in say the same of each other's
-        parameters: of such two the product contains the parameter.
+        So it is where each parameter of the other is one of its own, or one that a parameter of its
+        own is nested in, a different one for each.
         """
-        if self is other or not self.closure.issuperset(other.names):
-            return False
-        mutual = other.closure.issuperset(self.names)
-        return not mutual or len(self.names) > len(other.names)
+        return self is not other and any(
+            all(name == factor.name or name in factor.parents for name, factor in matched)
+            for matched in (
+                [*zip(other.names, chosen, strict=True)]
+                for chosen in itertools.permutations(self.factors, len(other.names))
+            )
+        )
 
 
 def _columns(factors: tuple[Factor, ...]) -> Columns:
