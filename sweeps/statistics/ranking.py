@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import nctdtr, stdtrit
+from scipy.special import nctdtr, ndtri, stdtrit
 
 _RESAMPLES = 9_999
 _CONFIDENCE = 0.95
@@ -200,12 +200,20 @@ def _taus(
     one, other, sign = one[there], other[there], sign[there]
     seen = places[: max(100, _SIGNS // max(1, len(one)))]
     step = max(1, _SIGNS_AT_ONCE // max(1, len(one)))
+    # Places are halves of whole numbers: single precision holds them, and counts of pairs, exactly.
+    seen = seen.astype(np.float32)
     for start in range(0, len(seen), step):
         part = seen[start : start + step]
-        signs = np.sign(part[:, one] - part[:, other])
-        both = np.nansum(signs * sign, axis=1)
-        untied = np.nansum(np.abs(signs), axis=1)
-        untied_observed = np.sum(~np.isnan(signs) * np.abs(sign), axis=1)
+        differences = part[:, one] - part[:, other]
+        if np.isnan(part).any():
+            signs = np.sign(differences)
+            both = np.nansum(signs * sign, axis=1)
+            untied = np.nansum(np.abs(signs), axis=1)
+            untied_observed = np.sum(~np.isnan(signs) * np.abs(sign), axis=1)
+        else:
+            both = np.sign(differences) @ sign.astype(np.float32)
+            untied = np.count_nonzero(differences, axis=1)
+            untied_observed = np.full(len(part), np.count_nonzero(sign))
         product = np.sqrt(untied * untied_observed)
         tau = np.full(len(part), np.nan)
         np.divide(both, product, out=tau, where=product > 0)
@@ -320,12 +328,16 @@ def seeds_needed(
     if spread == 0 or wanted / spread > 1e6:
         return 2
     size = wanted / spread
-    high = 2
-    while paired_t_power(size, high, alpha) < power:
-        if high >= _MOST_SEEDS:
-            return None
-        high = min(2 * high, _MOST_SEEDS)
-    low = high // 2
+    if paired_t_power(size, _MOST_SEEDS, alpha) < power:
+        return None
+    # Known variances would need this many; the exact number is a few more.
+    normal = (ndtri(power) - ndtri(alpha / 2)) / size
+    low = high = int(min(max(2, normal**2), _MOST_SEEDS))
+    step = 2
+    while low > 1 and paired_t_power(size, low, alpha) >= power:
+        high, low, step = low, max(1, low - step), 2 * step
+    while high == low or paired_t_power(size, high, alpha) < power:
+        low, high, step = high, min(high + step, _MOST_SEEDS), 2 * step
     while high - low > 1:
         middle = (low + high) // 2
         if paired_t_power(size, middle, alpha) < power:
