@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 from sweeps.search.space import Space
@@ -28,7 +27,7 @@ FEWEST = 10
 _SHARE = 0.1
 _LEAST_BEST = 5
 
-_SHUFFLES = 199
+_SHUFFLES = 99
 _LEAST_SHUFFLES = 39
 _SHUFFLED_TRIALS = 20_000
 """Trials of all shuffles together, above which there are fewer of them."""
@@ -70,20 +69,18 @@ def importances(
     """
     if len(tried) < FEWEST:
         return None
-    space = Space(search, {})
-    points = [(dict(params), space.distributions(params)) for params, _ in tried]
-    values = np.asarray([value for _, value in tried])
+    losses = np.asarray([value for _, value in tried]) * (-1 if direction == "maximize" else 1)
     shuffles = min(_SHUFFLES, max(_LEAST_SHUFFLES, _SHUFFLED_TRIALS // len(tried)))
     rng = np.random.default_rng((search.seed, len(tried)))
     with _quiet():
-        found = _divergences(points, values, direction)
+        study = _study(Space(search, {}), tried)
+        found = _divergences(study, losses)
         total = sum(found.values())
         if not total > 0:
             return None
         reached = dict.fromkeys(found, 1)
         for _ in range(shuffles):
-            by_chance = _divergences(points, rng.permutation(values), direction)
-            for path, value in by_chance.items():
+            for path, value in _divergences(study, rng.permutation(losses)).items():
                 reached[path] += value >= found[path]
     return {
         path: Importance(share=value / total, p=reached[path] / (1 + shuffles))
@@ -91,27 +88,37 @@ def importances(
     }
 
 
-def _divergences(
-    points: Sequence[tuple[dict[str, Any], dict[str, BaseDistribution]]],
-    values: np.ndarray[Any, np.dtype[np.float64]],
-    direction: Literal["maximize", "minimize"],
-) -> dict[str, float]:
-    """How far the best trials lie from all, by dimension; no share yet."""
-    study = optuna.create_study(direction=direction)
+def _study(space: Space, tried: Sequence[tuple[Mapping[str, Any], float]]) -> optuna.Study:
+    """A study in memory that has tried some points."""
+    study = optuna.create_study()
     study.add_trials(
         [
-            optuna.create_trial(params=params, distributions=distributions, value=value)
-            for (params, distributions), value in zip(points, values.tolist(), strict=True)
+            optuna.create_trial(
+                params=dict(params), distributions=space.distributions(params), value=value
+            )
+            for params, value in tried
         ]
     )
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=best_of(len(points)) / len(points))
-    found = get_param_importances(study, evaluator=evaluator, normalize=False)
+    return study
+
+
+def _divergences(
+    study: optuna.Study, losses: np.ndarray[Any, np.dtype[np.float64]]
+) -> dict[str, float]:
+    """How far the trials with the least losses lie from all, by dimension; no share yet."""
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=best_of(len(losses)) / len(losses))
+    found = get_param_importances(
+        study,
+        evaluator=evaluator,
+        target=lambda trial: float(losses[trial.number]),
+        normalize=False,
+    )
     return {path: float(value) for path, value in found.items()}
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Optuna's lines on new studies, on conditions with few trials, and on ties."""
+    """Without what Optuna says of new studies, of targets, of few trials, and of ties."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
