@@ -659,23 +659,46 @@ _TABLES = (
             _required("sweep", WORD, "", "Name of the sweep."),
             _required("stage", WORD, "", "What asks for it: `grid`, `search` or `confirm`."),
             *_key("dataset", "split"),
-            _required("metric", WORD, "", "A score of the `evaluations` table."),
+            _required("metric", WORD, "", "A score of `evaluations`, or a cost of a search."),
             _required("unit", WORD, "", "Its unit."),
             _required(
                 "kind", WORD, "", "`main`, `interaction`, `seed`, `residual` or `importance`."
             ),
             _required("term", STRING, "", "Parameter, or several joined by ` × `."),
-            _required("level", STRING, "", "Values, as JSON; empty for the whole term."),
+            _required(
+                "level",
+                STRING,
+                "",
+                "Values, as JSON; empty for the whole term. Of an importance, its study's.",
+            ),
             _required("n", pa.int32(), "", "Cells, or proposals of a search, that it rests on."),
-            Column("effect", pa.float64(), "", "Mean at this level minus that of all levels."),
+            Column(
+                "effect",
+                pa.float64(),
+                "",
+                "Mean at this level minus that of all levels; of two parameters together, what is "
+                "left of it beyond the sum of their own.",
+            ),
             Column("low", pa.float64(), "", "Lower end of its 95 % interval."),
             Column("high", pa.float64(), "", "Upper end of it."),
-            Column("df", pa.int32(), "", "Degrees of freedom of the term."),
+            Column("df", pa.int32(), "", "Degrees of freedom; 0 if not told from other terms."),
             Column("sum_of_squares", pa.float64(), "", "Of the term, beside all others."),
             Column("share", pa.float64(), "share", "Of the variance, or of a search's importance."),
-            Column("p", pa.float64(), "", "Of the term; seeds are blocks."),
+            Column(
+                "p",
+                pa.float64(),
+                "",
+                "Of the term, by flipping the signs of whole seeds' effects; of an importance, by "
+                "shuffling the proposals' scores. Not corrected for the number of terms.",
+            ),
             Column("method", STRING, "", "How it was found."),
-            Column("at_border", pa.bool_(), "", "Whether the best is at the border of the space."),
+            Column(
+                "at_border",
+                pa.bool_(),
+                "",
+                "Whether a search's best lies in the outer 5 % of the range, or is its least or "
+                "greatest number; null where there is no order.",
+            ),
         ),
         RESULTS_VERSION,
     ),
