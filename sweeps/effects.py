@@ -17,7 +17,7 @@ from sweeps.aggregate import frame
 from sweeps.parts import single_values
 from sweeps.proposals import Proposal
 from sweeps.spec import Dimension, Search, Spec, point_of
-from sweeps.statistics.effects import Level, Term, decompose
+from sweeps.statistics import Level, Term, decompose
 
 BORDER = 0.05
 """Share of a range of numbers, at each of its ends, that counts as its border."""

@@ -3,6 +3,7 @@
 Nothing here knows tables, runs or images but as arrays. A number that is undefined is None.
 """
 
+from sweeps.statistics.effects import Level, Term, decompose, flip_p
 from sweeps.statistics.images import (
     RESAMPLES,
     McNemar,
@@ -20,6 +21,13 @@ from sweeps.statistics.paired import (
     seeds_to_reach,
     smallest_p,
 )
+from sweeps.statistics.ranking import (
+    Ranking,
+    cd_groups,
+    paired_t_power,
+    rank_stability,
+    seeds_needed,
+)
 from sweeps.statistics.summary import (
     CONFIDENCE,
     INTERVAL,
@@ -36,15 +44,24 @@ __all__ = [
     "FLIPS",
     "INTERVAL",
     "RESAMPLES",
+    "Level",
     "McNemar",
     "Paired",
+    "Ranking",
     "Summary",
+    "Term",
     "TwoLevel",
+    "cd_groups",
+    "decompose",
+    "flip_p",
     "holm",
     "mcnemar",
     "mean_interval",
     "paired",
     "paired_each",
+    "paired_t_power",
+    "rank_stability",
+    "seeds_needed",
     "seeds_to_reach",
     "smallest_p",
     "summarise",

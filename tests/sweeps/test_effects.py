@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.anova import anova_lm
 
-from sweeps.statistics import paired
-from sweeps.statistics.effects import Term, decompose, flip_p
+from sweeps.statistics import Term, decompose, flip_p, paired
 
 Label = dict[str, Any]
 Names = tuple[str, ...]

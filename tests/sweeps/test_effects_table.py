@@ -16,7 +16,7 @@ from sweeps.effects import at_border, effects, importances
 from sweeps.objectives import Reached
 from sweeps.proposals import Proposal
 from sweeps.spec import Dimension, Spec
-from sweeps.statistics.effects import decompose
+from sweeps.statistics import decompose
 
 Rows = list[dict[str, Any]]
 
