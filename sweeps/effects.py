@@ -14,9 +14,8 @@ import pyarrow as pa
 from cifake import tables
 from cifake.parameters import EPOCHS
 from sweeps.aggregate import frame
-from sweeps.parts import single_values
 from sweeps.proposals import Proposal
-from sweeps.spec import Dimension, Search, Spec, point_of
+from sweeps.spec import Dimension, Search, Spec
 from sweeps.statistics import Level, Term, decompose
 
 BORDER = 0.05
@@ -79,7 +78,6 @@ def importances(spec: Spec, tried: Sequence[Proposal]) -> pa.Table:
     if spec.search is not None:
         scientific = [path for path in spec.scientific if path != EPOCHS]
         for level, own in _by_study(tried, scientific).items():
-            context = {**single_values(spec), **json.loads(level)}
             for metric, mode in spec.search.objectives:
                 where = {
                     "sweep": spec.name,
@@ -87,9 +85,7 @@ def importances(spec: Spec, tried: Sequence[Proposal]) -> pa.Table:
                     "level": level if scientific else "",
                 }
                 where |= _place(spec, metric)
-                rows += [
-                    {**where, **row} for row in _of_study(spec.search, context, own, metric, mode)
-                ]
+                rows += [{**where, **row} for row in _of_study(spec.search, own, metric, mode)]
     return tables.TABLES["effects"].from_rows(rows)
 
 
@@ -180,17 +176,16 @@ def _place(spec: Spec, metric: str) -> dict[str, str]:
 
 
 def _of_study(
-    search: Search, context: Mapping[str, Any], own: Sequence[Proposal], metric: str, mode: str
+    search: Search, own: Sequence[Proposal], metric: str, mode: str
 ) -> Iterator[dict[str, Any]]:
     """The rows of one metric of one study."""
     from sweeps.search.importance import METHOD, best_of
     from sweeps.search.importance import importances as shares_of
 
     points = [
-        (point, each.reached.scores[metric])
+        (_point(search, each.label), each.reached.scores[metric])
         for each in own
-        if (point := point_of(search, context, each.label)) is not None
-        and math.isfinite(each.reached.scores[metric])
+        if math.isfinite(each.reached.scores[metric])
     ]
     found = shares_of(search, points, "maximize" if mode == "max" else "minimize")
     best = max(points, key=lambda p: p[1] if mode == "max" else -p[1], default=({}, 0.0))[0]
@@ -207,6 +202,18 @@ def _of_study(
             else f"{METHOD}, the best {best_of(len(points))} of {len(points)}; shuffled scores",
             "at_border": at_border(dimension, best[path]) if path in best else None,
         }
+
+
+def _point(search: Search, label: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a label that are of the space.
+
+    A dimension that had no meaning, and so another value than any that was drawn, is not there.
+    """
+    return {
+        path: label[path]
+        for path, dimension in search.space.items()
+        if path in label and dimension.holds(label[path])
+    }
 
 
 def at_border(dimension: Dimension, value: Any) -> bool | None:

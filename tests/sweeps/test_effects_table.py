@@ -288,6 +288,18 @@ def test_a_conditional_dimension_is_counted_where_it_exists(
     assert count["optimizer.lr"] == 40
 
 
+def test_a_value_that_had_no_meaning_was_not_tried(parse_text: Callable[..., Spec]) -> None:
+    # Nothing says when there is a placement, and what has none comes back as such.
+    spec = parse_text(SEARCH.replace(", when: {attention: srm}", ""))
+    given = [
+        proposal({"placement": "none", **each.label}, each.reached.scores["validation.auroc"])
+        for each in tried(20)
+    ]
+    rows = rows_of(importances(spec, given), metric="auroc")
+    expected = rows_of(importances(parse_text(SEARCH), tried(20)), metric="auroc")
+    assert rows == expected
+
+
 def test_proposals_that_were_stopped_early_count_for_nothing(
     parse_text: Callable[..., Spec],
 ) -> None:
