@@ -35,6 +35,7 @@ from sweeps.statistics.design import (
     design_of,
     pseudo_inverse,
 )
+from sweeps.statistics.paired import paired
 from sweeps.statistics.summary import CONFIDENCE, t_quantile
 
 Kind = Literal["main", "interaction", "seed", "residual"]
@@ -47,6 +48,9 @@ _FLIPS = 20_000
 
 _SEED = 20_260_102
 """Of those flips: a p-value depends on the values alone."""
+
+_ROUNDING = 1e-12
+"""Share of the largest value below which an effect is none."""
 
 _TIE = 1e-9
 """Share by which flips that are as far out as the observed one can differ from it by rounding."""
@@ -249,6 +253,7 @@ class _BySeed:
 
     def __init__(self, design: Design, grid: Floats) -> None:
         self.design = design
+        self.rounding = _ROUNDING * float(np.nanmax(np.abs(grid)))
         self.parts: list[Normal] = []
         there = ~np.isnan(grid)
         patterns, which = np.unique(there, axis=1, return_inverse=True)
@@ -277,13 +282,22 @@ class _BySeed:
             if rank == df:
                 found.append(estimates.T)
         each = np.concatenate([np.zeros((0, term.levels)), *found])
+        each = np.where(np.abs(each) > self.rounding, each, 0.0)
         each = each[np.lexsort(each.T[::-1])] if len(each) else each
         told_apart = len(term.factors) > 1 or df == term.levels - 1
         return {
             "seeds": len(each),
-            "p": flip_p(each) if len(each) > 1 else None,
+            "p": _p(each, df) if len(each) > 1 else None,
             "levels": _levels(term, each, sizes) if told_apart and len(each) else (),
         }
+
+
+def _p(each: Floats, df: int) -> float | None:
+    """Of a term, from estimates of shape (seeds, levels)."""
+    if df == 1:
+        # All levels say the same then, and pairs are tested exactly up to more of them.
+        return paired(each[:, 0], np.zeros(len(each))).p
+    return flip_p(each)
 
 
 def _levels(term: Columns, each: Floats, sizes: npt.NDArray[np.int64]) -> list[Level]:

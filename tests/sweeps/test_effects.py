@@ -301,6 +301,16 @@ def test_equal_values_have_no_shares() -> None:
             assert (level.effect, level.low, level.high) == (0, 0, 0)
 
 
+def test_what_rounding_alone_makes_is_no_effect() -> None:
+    labels = grid(a=["x", "y"], b=[1, 2], c=[1, 2])
+    of_b = np.asarray([[0.1 * label["b"] + 0.7] for label in labels])
+    found = by_name(decompose(labels, of_b + np.asarray([0.01, 0.03, 0.07, 0.11, 0.13, 0.17])))
+    assert found[("b",)].p == pytest.approx(2 / 2**6)
+    for key in (("a",), ("a", "b"), ("b", "c")):
+        assert found[key].p == 1
+        assert {level.effect for level in found[key].levels} == {0}
+
+
 # Order.
 
 
@@ -328,12 +338,13 @@ def test_the_order_of_cells_and_of_seeds_changes_nothing(
 # Tests and intervals.
 
 
-def test_one_parameter_of_two_values_is_the_paired_comparison() -> None:
+@pytest.mark.parametrize("seeds", [2, 7, 20])
+def test_one_parameter_of_two_values_is_the_paired_comparison(seeds: int) -> None:
     labels = grid(a=["x", "y"])
-    values = noisy(labels, 7, 3)
+    values = noisy(labels, seeds, 3)
     expected = paired(values[0], values[1])
     term = by_name(decompose(labels, values))[("a",)]
-    assert term.p == expected.p
+    assert term.p == pytest.approx(expected.p)
     first = term.levels[0]
     assert first.effect == pytest.approx(expected.difference / 2)
     assert (first.low, first.high) == pytest.approx((expected.low / 2, expected.high / 2))
