@@ -24,7 +24,11 @@ dimension, measures a log scale as a linear one, and takes half a minute for a t
 FEWEST = 10
 """Trials below which nothing is said."""
 
-_SHARE = 0.1
+_SHARE = 1 / 3
+"""Of the trials, that counts as the best. Optuna's tenth is for searches of hundreds: of 50 trials,
+where a dimension decides as much as noise does, it was told from noise by a tenth in 2 of 15
+searches, and by a third in all of them."""
+
 _LEAST_BEST = 5
 
 _SHUFFLES = 99
@@ -47,7 +51,7 @@ class Importance:
 
 
 def best_of(trials: int) -> int:
-    """How many of so many trials count as the best: a tenth, and at least 5."""
+    """How many of so many trials count as the best: a third, and at least 5."""
     return max(_LEAST_BEST, math.ceil(_SHARE * trials))
 
 
