@@ -321,6 +321,9 @@ _SCORES = {
 SCORES = tuple(_SCORES)
 """Metrics of the `evaluations` table."""
 
+_LOSSES = ("loss", "brier", "ece")
+"""Those of which less is better, in whatever form."""
+
 DEDUPLICATED = "_deduplicated"
 """Suffix of a metric taken on the deduplicated images."""
 
@@ -696,8 +699,8 @@ _TABLES = (
                 "at_border",
                 pa.bool_(),
                 "",
-                "Whether a search's best lies in the outer 5 % of the range, or is its least or "
-                "greatest number; null where there is no order.",
+                "Whether the best lies in the outer 5 % of a search's range, or is the least or "
+                "greatest of three numbers or more; null where there is no order.",
             ),
         ),
         RESULTS_VERSION,
@@ -745,6 +748,11 @@ def score_unit(metric: str) -> str:
     """The unit of a score of the `evaluations` table."""
     columns: Sequence[Column] = TABLES["evaluations"].columns
     return next(column.unit for column in columns if column.name == metric)
+
+
+def higher_is_better(metric: str) -> bool:
+    """Which way a score of the `evaluations` table points."""
+    return not metric.startswith(_LOSSES)
 
 
 def documentation() -> str:

@@ -33,6 +33,9 @@ _CONFOUNDED = "cannot be told from other parameters of this grid"
 def effects(sweep: str, cells: pa.Table, evaluations: pa.Table, metrics: Sequence[str]) -> pa.Table:
     """Main effects, interactions and shares of variance of a grid's parameters, length among them.
 
+    Of a parameter of numbers it is told whether the config with the best mean has the least or the
+    greatest of them, as it is for a longest length that is still the best.
+
     Cells of other stages than `grid` are passed over: what a search tried is no design. Runs are
     blocked by seed and nuisance values, which are what runs of two configs are paired by.
 
@@ -102,9 +105,12 @@ def _of_metric(group: pd.DataFrame, metric: str) -> Iterator[dict[str, Any]]:
         for label, epochs in zip(index["label"].tolist(), index["epochs"].tolist(), strict=True)
     ]
     blocks = ["seed", *_varied(columns["nuisance"].tolist())]
+    best = _best(labels, values, higher=tables.higher_is_better(metric))
     for term in decompose(labels, values):
         names = term.parameters or (blocks if term.kind == "seed" else ("residual",))
-        yield from _rows(term, " × ".join(names))
+        alone = term.parameters[0] if term.kind == "main" else None
+        border = None if alone is None else _on_grid(alone, labels, best)
+        yield from _rows(term, " × ".join(names), border=border)
 
 
 def _label(label: str, epochs: int) -> dict[str, Any]:
@@ -123,7 +129,29 @@ def _varied(nuisance: Sequence[str]) -> list[str]:
     return [name for name, values in found.items() if len(values) > 1]
 
 
-def _rows(term: Term, name: str) -> Iterator[dict[str, Any]]:
+def _best(
+    labels: Sequence[dict[str, Any]], values: np.ndarray[Any, np.dtype[np.float64]], *, higher: bool
+) -> dict[str, Any]:
+    """The parameters of the cell with the best mean over the runs that it has; of none, empty."""
+    there = ~np.isnan(values)
+    if not there.any():
+        return {}
+    counts = there.sum(axis=1)
+    means = np.where(there, values, 0).sum(axis=1) / np.maximum(counts, 1)
+    scores = np.where(counts > 0, means if higher else -means, -np.inf)
+    return labels[int(scores.argmax())]
+
+
+def _on_grid(
+    name: str, labels: Sequence[Mapping[str, Any]], best: Mapping[str, Any]
+) -> bool | None:
+    """Whether the best cell has the least or the greatest value of a parameter."""
+    tried = [label[name] for label in labels if label.get(name) is not None]
+    value = best.get(name)
+    return None if value is None else at_border(Dimension(choice=tried), value)
+
+
+def _rows(term: Term, name: str, *, border: bool | None) -> Iterator[dict[str, Any]]:
     method = (_BY_SEED if term.p is not None else _PLAIN) if term.df else _CONFOUNDED
     shared = {"kind": term.kind, "term": name}
     yield {
@@ -135,6 +163,7 @@ def _rows(term: Term, name: str) -> Iterator[dict[str, Any]]:
         "share": term.share,
         "p": term.p,
         "method": method,
+        "at_border": border,
     }
     for level in term.levels:
         yield {**shared, **_level_row(level)}

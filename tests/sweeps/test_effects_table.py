@@ -196,6 +196,37 @@ def test_parameters_that_change_together_say_so() -> None:
         assert "cannot be told" in row["method"]
 
 
+@pytest.mark.parametrize(
+    ("best", "metric", "expected"),
+    [
+        (0.1, "accuracy", True),
+        (0.01, "accuracy", False),
+        (0.001, "accuracy", True),
+        (0.01, "loss", False),
+        (0.1, "loss", True),
+    ],
+)
+def test_a_grid_says_whether_its_best_is_at_its_border(
+    best: float, metric: str, expected: bool
+) -> None:
+    cells = [
+        cell({"optimizer.lr": lr, "attention": attention}, 1, seed)
+        for lr in (0.001, 0.01, 0.1)
+        for attention in ("none", "srm")
+        for seed in (0, 1)
+    ]
+    good, bad = (0.9, 0.5) if metric == "accuracy" else (0.5, 0.9)
+    evaluations = [
+        evaluation(row, **{metric: good if f'"optimizer.lr": {best}' in row["label"] else bad})
+        for row in cells
+    ]
+    found = rows_of(table(cells, evaluations, (metric,)), kind="main", level="")
+    assert {row["term"]: row["at_border"] for row in found} == {
+        "optimizer.lr": expected,
+        "attention": None,
+    }
+
+
 # A search.
 
 SEARCH = """\
