@@ -210,6 +210,16 @@ class Search(Settings):
         return list(zip(self.metric, self.mode, strict=True))
 
 
+class Compare(Settings):
+    """What is compared, and with what."""
+
+    metrics: list[str] = ["accuracy", "auroc"]
+    """Scores of the `evaluations` table, the foremost first; each is a family of its own."""
+
+    baseline: dict[str, Any] = {}
+    """Each config is compared with those that have these values; empty: every pair is."""
+
+
 class Shape(Settings):
     """The sections of a specification, before parameters are looked at."""
 

@@ -1,0 +1,98 @@
+"""Everything that a report is made of, as tables; each of its forms sees this alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from cifake.tables import RunTable
+from sweeps.forecast import Forecast
+from sweeps.proposals import Proposal
+from sweeps.spec import Compare, Spec
+
+STAGES_SHOWN = ("confirm", "grid")
+"""Stages whose scores are results, the first that there is: those of a search chose something."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanations:
+    """What the best networks look at, as `sweeps report --explain` left it."""
+
+    sheets: Mapping[str, bytes]
+    """PNG files: Grad-CAM sheets by run."""
+
+    gates: pa.Table | None
+    """Gates of their attention modules; null where there is none. Columns: `run_id` and `site`
+    (strings), `label` (REAL or FAKE), `channel` (from 0), `mean`, `std` (shares), `n` (images)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """One report: a sweep, several sweeps together, or all runs of a store.
+
+    The tables have the schemas of `cifake/tables.py`. Where a column `sweep` stands, it is `name`.
+    Labels are JSON objects of the scientific parameters; `label` in `summary` and `ranking`,
+    `label_a` and `label_b` in `comparisons`, and `label` in `cells` are the same strings.
+    """
+
+    name: str
+    """Of the sweep, or of the report on several."""
+
+    question: str
+    """What is to be answered; empty where nobody asked."""
+
+    spec: Spec | None
+    """Null for several sweeps, and for a store without one."""
+
+    compare: Compare
+    """Metrics that are compared, the foremost first, and what each config is held against."""
+
+    cells: pa.Table
+    """Table `cells`: what is asked for. A run without a row in `runs` never finished an epoch."""
+
+    runs: pa.Table
+    """Table `runs`, of the cells' runs alone, in the order of `run_id`."""
+
+    evaluations: pa.Table
+    """Table `evaluations`, of every epoch of those runs."""
+
+    summary: pa.Table
+    """Table `summary`, of every stage."""
+
+    comparisons: pa.Table
+    """Table `comparisons`, of the stages grid and confirm."""
+
+    ranking: pa.Table
+    """Table `ranking`, likewise."""
+
+    effects: pa.Table
+    """Table `effects`."""
+
+    proposals: Sequence[Proposal]
+    """What a search tried, best first; empty for a grid."""
+
+    forecasts: Sequence[Forecast]
+    """What each time that it was run was predicted to take, and took; empty where nothing was."""
+
+    explanations: Explanations | None
+    """Null where none were made."""
+
+    notes: Sequence[str]
+    """Sentences that a reader must know before believing a number: what is missing, failed, pruned
+    or mixed, with its count."""
+
+    commands: Sequence[str]
+    """Command lines that make it again, one for each sweep."""
+
+    read: Callable[[RunTable, Iterable[str]], pa.Table]
+    """A large table of some runs, by their ids: `thresholds`, `classes`, `batches`, `epochs` or
+    `predictions`. Ask for the runs that are drawn alone: thousands of files can lie behind it. Runs
+    without rows are passed over; raises `cifake.errors.InputError` for a damaged file."""
+
+    @property
+    def stage(self) -> str:
+        """The stage whose scores are results: confirm, else grid, else the search itself."""
+        there = set(self.cells["stage"].to_pylist())
+        return next((stage for stage in STAGES_SHOWN if stage in there), "search")
