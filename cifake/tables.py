@@ -23,7 +23,7 @@ Raised when a column comes, goes or changes its meaning.
 """
 
 SWEEPS_VERSION = 4
-"""Version of `cells`, from which the other tables of a sweep are made again."""
+"""Version of `cells` and `labels`, from which the other tables of a sweep are made again."""
 
 RESULTS_VERSION = 5
 """Version of the tables that are made of cells and runs."""
@@ -345,6 +345,14 @@ SCORES_AT_VALIDATION_THRESHOLD = tuple(
 SCORES_AT_TEMPERATURE = tuple(f"{name}_at_temperature" for name in ("loss", "brier", "ece"))
 """Metrics of the probabilities after the logit is divided by the temperature."""
 
+COMPARABLE = (
+    *SCORES,
+    *(score + DEDUPLICATED for score in SCORES),
+    *SCORES_AT_VALIDATION_THRESHOLD,
+    *SCORES_AT_TEMPERATURE,
+)
+"""Metrics of the `evaluations` table of which one way is better."""
+
 
 def _at_validation_threshold() -> Iterable[Column]:
     for name in SCORES_AT_VALIDATION_THRESHOLD:
@@ -568,6 +576,17 @@ _TABLES = (
         SWEEPS_VERSION,
     ),
     Table(
+        "labels",
+        "one image that a sweep was evaluated on",
+        ("dataset", "split", "image_id"),
+        (
+            *_key("dataset", "split"),
+            _required("image_id", pa.int32(), "", "Row of the image in its pack."),
+            _required("label", pa.int8(), "", "0 FAKE, 1 REAL."),
+        ),
+        SWEEPS_VERSION,
+    ),
+    Table(
         "summary",
         "one metric of one config at one length, over seeds",
         ("stage", "label", "epochs", "dataset", "split", "metric"),
@@ -763,9 +782,9 @@ def documentation() -> str:
         "Generated from `cifake/tables.py` by `make docs`; do not edit by hand.",
         "",
         (
-            f"Schema version {SCHEMA_VERSION}, of `cells` {SWEEPS_VERSION}, of what is made of "
-            f"cells {RESULTS_VERSION}. A missing value is null, never 0. A store holds the tables "
-            "of a run at `runs/<run_id>/<table>.parquet`, and those of a sweep at "
+            f"Schema version {SCHEMA_VERSION}, of `cells` and `labels` {SWEEPS_VERSION}, of what "
+            f"is made of them {RESULTS_VERSION}. A missing value is null, never 0. A store holds "
+            "the tables of a run at `runs/<run_id>/<table>.parquet`, and those of a sweep at "
             "`sweeps/<name>/<table>.parquet`; `images` and `unreadable` lie in a pack, and "
             "`benchmarks` in `results/benchmarks`."
         ),

@@ -17,6 +17,7 @@ from cifake.errors import InputError, Mistake, suggest
 from cifake.parameters import EPOCHS, PARAMETERS, combination_problems, explain, value_problem
 from sweeps.spec import (
     SEED,
+    Compare,
     Confirm,
     Dimension,
     Resources,
@@ -24,6 +25,7 @@ from sweeps.spec import (
     Search,
     Shape,
     Spec,
+    flatten,
     ordered_space,
     points,
     product,
@@ -49,9 +51,9 @@ def parse(file: SpecFile) -> Spec:
     mistakes: list[Mistake] = []
     shape = _shape(file, mistakes)
     sections = {
-        "scientific": _flatten(shape.scientific),
-        "nuisance": {k: v for k, v in _flatten(shape.nuisance).items() if k != SEED},
-        "fixed": _flatten(shape.fixed),
+        "scientific": flatten(shape.scientific),
+        "nuisance": {k: v for k, v in flatten(shape.nuisance).items() if k != SEED},
+        "fixed": flatten(shape.fixed),
     }
     _check_names(file, sections, mistakes)
     grids = {
@@ -70,6 +72,7 @@ def parse(file: SpecFile) -> Spec:
         _check_search(file, shape, shape.search, sections, mistakes)
         _check_sampler(file, shape.search, mistakes)
         _check_confirm(file, shape.search, seeds, mistakes)
+    _check_baseline(file, shape, grids["scientific"], mistakes)
     if mistakes:
         raise InputError(mistakes)
     spec = Spec(
@@ -84,8 +87,11 @@ def parse(file: SpecFile) -> Spec:
         seeds=seeds,
         resources=shape.resources,
         search=shape.search,
+        compare=shape.compare,
     )
     _check_combinations(file, spec, mistakes)
+    if not mistakes:
+        _check_compared(file, spec, mistakes)
     if mistakes:
         raise InputError(mistakes)
     return spec
@@ -147,20 +153,11 @@ def _class_at(loc: tuple[int | str, ...]) -> type[Settings] | None:
         ("search",): Search,
         ("search", "scheduler"): Scheduler,
         ("search", "confirm"): Confirm,
+        ("compare",): Compare,
     }
     if loc[:2] == ("search", "space"):
         return Dimension
     return places.get(loc)
-
-
-def _flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in section.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + str(name)] = value
-    return flat
 
 
 def _check_names(
@@ -294,6 +291,43 @@ def _check_confirm(
     elif isinstance(given, int) and used and max(used) + given >= 2**63:
         problem = "there are no seeds left behind those of the search; give a list"
         mistakes.append(file.mistake(place, problem, given))
+
+
+def _check_baseline(
+    file: SpecFile, shape: Shape, scientific: Mapping[str, list[Any]], mistakes: list[Mistake]
+) -> None:
+    """Whether the baseline names parameters that are compared, with values that they have."""
+    space = {} if shape.search is None else shape.search.space
+    compared = [path for path in (*scientific, *space) if path != EPOCHS]
+    for path, value in shape.compare.baseline.items():
+        place = f"compare.baseline.{path}"
+        if path == EPOCHS:
+            problem = "configs are compared at one length; remove it"
+            mistakes.append(file.mistake(place, problem, value))
+        elif path not in compared:
+            kind = "has one value here" if path in PARAMETERS else "unknown key"
+            problem = f"{kind}; a parameter that is compared is needed, {suggest(path, compared)}"
+            mistakes.append(file.mistake(place, problem, value))
+        elif path in space and not space[path].holds(value) and value is not None:
+            problem = f"lies outside search.space.{path}"
+            mistakes.append(file.mistake(place, problem, value))
+        elif path in scientific and value not in (*scientific[path], None, "none"):
+            problem = (
+                f"is none of its values here; {suggest(str(value), map(str, scientific[path]))}"
+            )
+            mistakes.append(file.mistake(place, problem, value))
+
+
+def _check_compared(file: SpecFile, spec: Spec, mistakes: list[Mistake]) -> None:
+    """Whether there are configs with the baseline's values, and others to hold against them."""
+    if not spec.compare.baseline or spec.search is not None:
+        return
+    labels = {variant.label_json: variant.label for variant in spec.variants("")}
+    found = {spec.compare.is_baseline(label) for label in labels.values()}
+    if found != {True, False}:
+        problem = "every config has these values" if True in found else "no config has these values"
+        problem += "; name some that some configs have and others have not"
+        mistakes.append(file.mistake("compare.baseline", problem, spec.compare.baseline))
 
 
 def _check_conditions(

@@ -14,9 +14,10 @@ from pydantic import Field, field_validator, model_validator
 
 from cifake.config import Config, Settings
 from cifake.data.choice import DataChoice
+from cifake.errors import suggest
 from cifake.models import catalogue
 from cifake.parameters import EPOCHS, make_config
-from cifake.tables import SCORES
+from cifake.tables import COMPARABLE, SCORES
 
 SEED = "seed"
 
@@ -213,11 +214,49 @@ class Search(Settings):
 class Compare(Settings):
     """What is compared, and with what."""
 
-    metrics: list[str] = ["accuracy", "auroc"]
+    metrics: list[str] = Field(["accuracy", "auroc"], min_length=1)
     """Scores of the `evaluations` table, the foremost first; each is a family of its own."""
 
     baseline: dict[str, Any] = {}
-    """Each config is compared with those that have these values; empty: every pair is."""
+    """Each config is compared with the nearest of those that have these values of scientific
+    parameters; empty: every pair is compared."""
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _several(cls, given: Any) -> Any:
+        return [given] if isinstance(given, str) else given
+
+    @field_validator("metrics")
+    @classmethod
+    def _check_metrics(cls, metrics: list[str]) -> list[str]:
+        problems = [
+            f"{metric!r} is no metric; {suggest(metric, COMPARABLE)}"
+            for metric in metrics
+            if metric not in COMPARABLE
+        ]
+        if len(set(metrics)) < len(metrics):
+            problems.append("names a metric twice; remove one")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return metrics
+
+    @field_validator("baseline")
+    @classmethod
+    def _flat(cls, baseline: dict[str, Any]) -> dict[str, Any]:
+        return flatten(baseline)
+
+    def is_baseline(self, label: Mapping[str, Any]) -> bool:
+        """Whether a config is one that others are compared with."""
+        return bool(self.baseline) and all(
+            label.get(path) == value for path, value in self.baseline.items()
+        )
+
+
+def name_problem(name: str) -> str | None:
+    """What is wrong with the name of a sweep or a report, or null."""
+    if re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
+        return None
+    return "must be of lower-case letters, digits, - and _, 64 at most"
 
 
 class Shape(Settings):
@@ -247,11 +286,15 @@ class Shape(Settings):
     search: Search | None = None
     """A search on top of, or instead of, the grid."""
 
+    compare: Compare = Compare()
+    """What is compared, and with what."""
+
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
-            raise ValueError("must be of lower-case letters, digits, - and _, 64 at most")
+        problem = name_problem(name)
+        if problem is not None:
+            raise ValueError(problem)
         return name
 
 
@@ -296,6 +339,7 @@ class Spec:
     seeds: list[int]
     resources: Resources
     search: Search | None
+    compare: Compare
 
     @property
     def evaluate(self) -> list[str]:
@@ -423,6 +467,17 @@ def ordered_space(search: Search) -> list[tuple[str, Dimension]]:
         for path in ready:
             ordered[path] = left.pop(path)
     return list(ordered.items())
+
+
+def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A section's values by dotted path, however they are nested."""
+    flat: dict[str, Any] = {}
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + str(name)] = value
+    return flat
 
 
 def product(grid: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
