@@ -20,9 +20,10 @@ from cifake.models import catalogue
 from cifake.store import usual_root
 from sweeps import compact as compaction
 from sweeps import specfile, upkeep
-from sweeps.outcome import report_sweep, sweep_status, unfinished, write_cells
+from sweeps.outcome import sweep_status, unfinished, write_cells, write_labels
 from sweeps.plan import Plan
 from sweeps.progress import make_console
+from sweeps.reporting import Choice, report_store, report_sweep, report_sweeps
 from sweeps.run_grid import plan_grid, print_plan, run_cells
 from sweeps.run_search import run_confirm, run_search
 from sweeps.search_plan import SearchPlan, plan_search, print_search_plan
@@ -151,6 +152,7 @@ def run(
 
 
 def _run(spec: Spec, sweep: Sweep, store: Store, console: Console, address: str | None) -> NoReturn:
+    write_labels(spec, store, sweep.packs)
     try:
         if spec.search is None:
             cells = sweep.cells()
@@ -171,7 +173,7 @@ def _run(spec: Spec, sweep: Sweep, store: Store, console: Console, address: str 
     for problem in problems:
         text = f"a trial failed: {problem}"
         console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
-    report_sweep(spec, store, console)
+    report_sweep(spec, store, console, anew=False)
     raise typer.Exit(UNFINISHED if problems or unfinished(store, cells) else 0)
 
 
@@ -200,13 +202,42 @@ def status(
 
 @app.command()
 def report(
-    spec: SpecArgument,
+    specs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SPEC...",
+            help="YAML files, or names of studies that ship. Several make one report, none one on "
+            "all runs of the store.",
+        ),
+    ] = None,
     store: StoreOption = None,
     settings: SetOption = None,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of a report on several sweeps or on a store."),
+    ] = None,
+    mixed: Annotated[  # noqa: FBT002 - typer makes a flag of it
+        bool,
+        typer.Option(
+            "--mixed",
+            help="Let runs on other data or of another trainer stand side by side, told apart.",
+        ),
+    ] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Write the tables as CSV, too.")] = False,  # noqa: FBT002 - typer makes a flag of it
 ) -> None:
-    """Write the summary table and the report from what the store has."""
-    parsed = read_spec(spec, settings or [])
-    report_sweep(parsed, Store.open(usual_root(store), create=False), make_console())
+    """Write the tables and the report of sweeps, or of all runs, from what the store has."""
+    parsed = [read_spec(spec, settings or []) for spec in specs or []]
+    opened, console = Store.open(usual_root(store), create=False), make_console()
+    if len(parsed) == 1 and name is None:
+        report_sweep(parsed[0], opened, console, csv=csv)
+        return
+    choice = Choice(name=name, mixed=mixed, csv=csv)
+    if parsed:
+        report_sweeps(parsed, opened, console, choice)
+    elif settings:
+        refuse("--set", "changes a specification; name one", value=settings)
+    else:
+        report_store(opened, console, choice)
 
 
 @app.command()

@@ -2,53 +2,173 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cifake import tables
-from sweeps import aggregate, forecast
+from cifake.runs import RunState
+from cifake.tables import RunTable
+from sweeps import forecast
+from sweeps.gaps import gap_notes
 from sweeps.objectives import RUN_TABLES
-from sweeps.proposals import proposals
-from sweeps.report.content import Content
-from sweeps.spec import Compare, Spec
+from sweeps.proposals import Proposal, proposals
+from sweeps.report.content import Content, Results
+from sweeps.spec import Compare, Search, Spec
 from sweeps.store import Store
 
+RESULTS = ("summary", "comparisons", "ranking", "effects")
+"""Tables that are made of cells and runs."""
 
-def gather(spec: Spec, store: Store, cells: pa.Table) -> Content:
-    """Everything that the report of one sweep is made of.
 
-    Args:
-        spec: the sweep's.
-        store: that has its runs.
-        cells: table `cells`, what it asks for.
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What a report is on, before anything is computed."""
+
+    name: str
+    question: str
+    spec: Spec | None
+    compare: Compare
+    cells: pa.Table
+    """Table `cells`."""
+
+    states: Mapping[str, RunState]
+    """Of those of their runs that finished an epoch."""
+
+    sweeps: Sequence[str]
+    """Names of the sweeps that it is on, as the store has them."""
+
+    notes: Sequence[str] = field(default_factory=list)
+    """What must be known of how it was put together."""
+
+    commands: Sequence[str] = field(default_factory=list)
+
+    @property
+    def run_ids(self) -> list[str]:
+        """Every run that is asked for, in order."""
+        return sorted(set(self.cells["run_id"].to_pylist()))
+
+    @property
+    def all_notes(self) -> list[str]:
+        """What must be known before a number is believed."""
+        return [*self.notes, *gap_notes(self.cells, self.states)]
+
+    @property
+    def search(self) -> Search | None:
+        """The sweep's, if it has one."""
+        return None if self.spec is None else self.spec.search
+
+
+def gather(subject: Subject, store: Store) -> Content:
+    """Everything that a report is made of.
 
     Raises:
         InputError: a run's file is damaged.
     """
-    run_ids = sorted(set(cells["run_id"].to_pylist()))
-    states = store.run_states(run_ids)
-    runs = tables.TABLES["runs"].from_rows(state.row for state in states.values())
-    evaluations = store.read_many(run_ids, "evaluations")
-    tried = []
-    if spec.search is not None:
-        read = {"evaluations": evaluations, "runs": runs}
-        found = {name: read.get(name) or store.read_many(run_ids, name) for name in RUN_TABLES}
-        tried = proposals(spec.search, cells, found)
+    # What reports are made with is imported where one is made: a sweep that is asked for again
+    # mostly needs none of it.
+    from sweeps import aggregate, comparisons, effects, image_tests, rankings
+
+    name, cells, compare = subject.name, subject.cells, subject.compare
+    states = sorted(subject.states.items())
+    runs = tables.TABLES["runs"].from_rows(state.row for _, state in states)
+    evaluations = store.read_many(subject.run_ids, "evaluations")
+    labels = known_labels(store, subject.sweeps)
+    tried = tried_by(subject, store, {"evaluations": evaluations, "runs": runs})
+
+    def read(table: RunTable, run_ids: Iterable[str]) -> pa.Table:
+        return store.read_many(run_ids, table)
+
+    found = comparisons.scores(cells, evaluations, compare.metrics)
+    images = image_tests.image_test(found, evaluations, labels, read)
+    compared = comparisons.comparisons(name, compare, found, images)
+    made = [effects.effects(name, cells, evaluations, compare.metrics)]
+    if subject.spec is not None:
+        made.append(effects.importances(subject.spec, tried))
+    told = [each for sweep in subject.sweeps for each in forecast.read(store, sweep)]
     return Content(
-        name=spec.name,
-        question=spec.question,
-        spec=spec,
-        compare=Compare(),
+        name=name,
+        question=subject.question,
+        spec=subject.spec,
+        compare=compare,
         cells=cells,
         runs=runs,
         evaluations=evaluations,
-        summary=aggregate.summary(spec.name, cells, evaluations),
-        comparisons=tables.TABLES["comparisons"].empty(),
-        ranking=tables.TABLES["ranking"].empty(),
-        effects=tables.TABLES["effects"].empty(),
+        labels=labels,
+        summary=aggregate.summary(name, cells, evaluations),
+        comparisons=compared,
+        ranking=rankings.ranking(name, found, compared),
+        effects=tables.canonical(pa.concat_tables(made)),
         proposals=tried,
-        forecasts=forecast.read(store, spec.name),
+        forecasts=sorted(told, key=lambda each: each.started_at),
         explanations=None,
-        notes=[],
-        commands=["sweeps run spec.yaml"],
-        read=lambda table, run_ids: store.read_many(run_ids, table),
+        notes=subject.all_notes,
+        commands=subject.commands,
+        read=read,
     )
+
+
+def results_of(subject: Subject, store: Store, made: Mapping[str, pa.Table]) -> Results:
+    """What a report that was made says, from its tables.
+
+    Args:
+        subject: what it is on.
+        store: that has the runs.
+        made: the tables `RESULTS`.
+    """
+    return Results(
+        name=subject.name,
+        question=subject.question,
+        search=subject.search,
+        compare=subject.compare,
+        datasets=[] if subject.spec is None else subject.spec.datasets,
+        summary=made["summary"],
+        comparisons=made["comparisons"],
+        ranking=made["ranking"],
+        proposals=tried_by(subject, store, {}),
+        notes=subject.all_notes,
+    )
+
+
+def tried_by(
+    subject: Subject, store: Store, read: Mapping[RunTable, pa.Table]
+) -> Sequence[Proposal]:
+    """What a search tried, best first; nothing without one.
+
+    Args:
+        subject: whose search it is.
+        store: that has its runs.
+        read: tables of them that were read before.
+    """
+    if subject.search is None:
+        return []
+    left = [name for name in RUN_TABLES if name not in read]
+    found = {**read, **{name: store.read_many(subject.run_ids, name) for name in left}}
+    return proposals(subject.search, subject.cells, found)
+
+
+def known_labels(store: Store, sweeps: Iterable[str]) -> pa.Table:
+    """The labels of the images that sweeps were evaluated on.
+
+    Of a set that two sweeps know differently, since its images changed between them, none are.
+    """
+    by_set: dict[tuple[str, str], list[pa.Table]] = {}
+    for sweep in sweeps:
+        found = store.read_sweep(sweep, "labels")
+        for table in [] if found is None else _by_set(found):
+            key = (table["dataset"][0].as_py(), table["split"][0].as_py())
+            if not any(table.equals(other) for other in by_set.get(key, ())):
+                by_set.setdefault(key, []).append(table)
+    agreed = [versions[0] for versions in by_set.values() if len(versions) == 1]
+    return pa.concat_tables([tables.TABLES["labels"].empty(), *agreed])
+
+
+def _by_set(labels: pa.Table) -> list[pa.Table]:
+    sets = labels.select(["dataset", "split"]).group_by(["dataset", "split"]).aggregate([])
+    found = []
+    for row in sets.to_pylist():
+        chosen = (pc.field("dataset") == row["dataset"]) & (pc.field("split") == row["split"])
+        found.append(tables.canonical(labels.filter(chosen)))
+    return found

@@ -1,21 +1,21 @@
-"""What a sweep has come to: its cells, its summary and report, and what is missing."""
+"""What a sweep asks for, as it is kept, and how far it is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
-from rich.console import Console
 
 from cifake import tables
+from cifake.data.pack import Pack
 from cifake.errors import refuse
 from sweeps import aggregate, forecast
 from sweeps.forecast import Forecast
 from sweeps.plan import Cell
-from sweeps.report import write_report
 from sweeps.spec import Spec
-from sweeps.store import Store
+from sweeps.store import SPEC, Store
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,27 @@ def write_cells(spec: Spec, store: Store, cells: Sequence[Cell]) -> None:
     """Keep what a sweep asks for, so that its report needs the store alone."""
     content = tables.encode("cells", aggregate.cells_table(cells))
     store.write_sweep(spec.name, "cells.parquet", content)
-    store.write_sweep(spec.name, "spec.yaml", spec.written.encode())
+    store.write_sweep(spec.name, SPEC, spec.written.encode())
 
 
-def report_sweep(spec: Spec, store: Store, console: Console) -> str:
-    """Aggregate a sweep's runs and write its tables and report.
-
-    Raises:
-        InputError: nothing of the sweep is in the store.
-    """
-    cells = _stored_cells(spec, store)
-    run_ids = sorted(set(cells["run_id"].to_pylist()))
-    evaluations = store.read_many(run_ids, "evaluations")
-    summary = aggregate.summary(spec.name, cells, evaluations)
-    store.write_sweep(spec.name, "summary.parquet", tables.encode("summary", summary))
-    return write_report(spec, store, cells, evaluations, summary, console)
+def write_labels(spec: Spec, store: Store, packs: Mapping[str, Pack]) -> None:
+    """Keep the labels of the images that a sweep is evaluated on: predictions name images alone."""
+    evaluated = spec.evaluate if spec.confirming is None else spec.confirming.evaluate
+    found = [tables.TABLES["labels"].empty()]
+    for name in evaluated:
+        rows = packs[name].rows("test")
+        found.append(
+            tables.TABLES["labels"].from_columns(
+                {
+                    "dataset": name,
+                    "split": "test",
+                    "image_id": rows.astype(np.int32),
+                    "label": packs[name].labels[rows],
+                }
+            )
+        )
+    content = tables.encode("labels", tables.canonical(pa.concat_tables(found)))
+    store.write_sweep(spec.name, "labels.parquet", content)
 
 
 def sweep_status(spec: Spec, store: Store) -> Status:
@@ -62,7 +68,7 @@ def sweep_status(spec: Spec, store: Store) -> Status:
     Raises:
         InputError: nothing of the sweep is in the store.
     """
-    cells = _stored_cells(spec, store).to_pylist()
+    cells = stored_cells(spec, store).to_pylist()
     run_ids = {cell["run_id"] for cell in cells}
     states = store.run_states(run_ids)
     by_status = {"waiting": len(run_ids) - len(states)}
@@ -95,8 +101,14 @@ def unfinished(store: Store, cells: Sequence[Cell]) -> bool:
     return False
 
 
-def _stored_cells(spec: Spec, store: Store) -> pa.Table:
+def stored_cells(spec: Spec, store: Store) -> pa.Table:
+    """What a sweep asks for, as it was asked for last.
+
+    Raises:
+        InputError: nothing of the sweep is in the store.
+    """
     cells = store.read_sweep(spec.name, "cells")
     if cells is None or not len(cells):
-        refuse(store.root, f"holds no sweep {spec.name!r}; run `sweeps run` first, or give --store")
+        command = f"`sweeps run {spec.source}`"
+        refuse(store.root, f"holds no sweep {spec.name!r}; run {command} first, or give --store")
     return cells

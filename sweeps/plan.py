@@ -19,9 +19,9 @@ from cifake.config import Config, run_id
 from cifake.models import catalogue
 from cifake.runs import RunState
 from cifake.stacks import Standing, begun_stacks
-from sweeps import outdated
+from sweeps import foresight, outdated
 from sweeps.balance import Divisible, makespan, split
-from sweeps.spec import Variant
+from sweeps.spec import Compare, Variant
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,7 @@ def make_plan(
     workers: int,
     cost: Cost,
     decided: Decided | None = None,
+    compare: Compare | None = None,
 ) -> Plan:
     """Plan what is left to train.
 
@@ -187,6 +188,7 @@ def make_plan(
         workers: stacks that train at the same time.
         cost: what training costs.
         decided: stacks that were planned before; those of which no run was begun stay as they are.
+        compare: what is to be compared; by default every pair.
     """
     asked: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
@@ -207,7 +209,6 @@ def make_plan(
         free += new
     stacks, makespan = _pack(fixed, free, cost, workers)
     count = Counter(run.status for run in runs)
-    seeds = len({cell.seed for cell in cells})
     return Plan(
         cells=list(cells),
         stacks=stacks,
@@ -220,7 +221,8 @@ def make_plan(
         seconds_saved=_seconds_saved(runs, stacks, cost),
         predicted_seconds=makespan,
         notes=(
-            *_notes(seeds, count["diverged"]),
+            *foresight.notes(((cell.variant, cell.seed) for cell in cells), compare or Compare()),
+            *_divergence_notes(count["diverged"]),
             *outdated.notes(
                 (
                     (run.asked[0].variant.config, run.asked[0].seed)
@@ -384,19 +386,13 @@ def _seconds_saved(runs: Iterable[_Run], stacks: Iterable[Stack], cost: Cost) ->
     return total
 
 
-def _notes(seeds: int, diverged: int) -> tuple[str, ...]:
-    notes = []
-    if seeds < 6:
-        notes.append(
-            f"{seeds} seed{'' if seeds == 1 else 's'}: paired comparisons of fewer than 6 cannot "
-            "reach p < 0.05"
-        )
+def _divergence_notes(diverged: int) -> Iterator[str]:
+    """How many runs are trained no further."""
     if diverged:
-        notes.append(
+        yield (
             f"{diverged} run{'' if diverged == 1 else 's'} diverged before and would again; change "
             "a setting to train anew"
         )
-    return tuple(notes)
 
 
 def _sharing_notes(cells: Iterable[Cell]) -> Iterator[str]:

@@ -92,7 +92,15 @@ def _plan(
     workers: int,
 ) -> Plan:
     decided = store.read_stacks(sweep.spec.name)
-    return make_plan(cells, known, sweep.evaluations, workers=workers, cost=costs, decided=decided)
+    return make_plan(
+        cells,
+        known,
+        sweep.evaluations,
+        workers=workers,
+        cost=costs,
+        decided=decided,
+        compare=sweep.spec.compare,
+    )
 
 
 def _measuring(sweep: Sweep, costs: Costs, rough: Plan) -> Iterator[Round]:

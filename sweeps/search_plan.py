@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from cifake.runs import RunState
+from sweeps import foresight
 from sweeps.costs import Costs
 from sweeps.known import known_points
 from sweeps.parts import length, single_values, split_scientific, study_name
@@ -52,6 +53,9 @@ class SearchPlan:
 
     budget: Mapping[str, float]
     """Of each study."""
+
+    notes: tuple[str, ...] = ()
+    """What the reader should know before starting."""
 
     @property
     def trials(self) -> int | None:
@@ -109,6 +113,7 @@ class SearchPlan:
             "epochs_to_train": self.epochs_to_train,
             "epochs_saved": self.trials_known * self.seeds * max(s.epochs for s in self.studies),
             "predicted_seconds": self.predicted_seconds,
+            "notes": list(self.notes),
         }
 
 
@@ -128,12 +133,16 @@ def plan_search(sweep: Sweep, search: Search, store: Store) -> SearchPlan:
         studies.append(_plan_study(part, search, found, states, cost))
     confirming = sweep.spec.confirming
     top = search.confirm.top if search.confirm else 0
+    notes: tuple[str, ...] = ()
+    if confirming is not None and not confirming.compare.baseline:
+        notes = tuple(foresight.unnamed_notes(len(studies) * top, len(confirming.seeds)))
     return SearchPlan(
         studies=studies,
         seeds=len(sweep.spec.seeds),
         workers=workers_for(sweep.spec),
         confirm_runs=len(studies) * top * len(confirming.seeds) if confirming else 0,
         budget=search.budget,
+        notes=notes,
     )
 
 
@@ -155,6 +164,7 @@ def print_search_plan(plan: SearchPlan, console: Console) -> None:
         ]
     if plan.confirm_runs:
         lines.append(f"then the best are confirmed with fresh seeds: {plan.confirm_runs} runs")
+    lines += [f"note: {note}" for note in plan.notes]
     console.print("\n".join(lines), highlight=False)
 
 

@@ -24,8 +24,11 @@ from cifake.archive import Archive, Part, Span
 from cifake.claims import Owner, Process, claimed
 from cifake.errors import refuse
 from cifake.places import LocalPlace, Place
-from cifake.runs import DamagedError, RunFolder, RunState, table_file
+from cifake.runs import DamagedError, Head, RunFolder, RunState, table_file
 from cifake.store import RUNS, open_root, run_folder
+
+SPEC = "spec.yaml"
+"""File of a sweep with its specification, as it was run last."""
 
 STACKS = "stacks.json"
 """File of a sweep that says which runs its plan trains as one network."""
@@ -103,6 +106,17 @@ class Store:
         wanted = self.run_ids() if run_ids is None else sorted(set(run_ids))
         return {state.run_id: state for state in self.each(self.run_state, wanted) if state}
 
+    def heads(self, run_ids: Iterable[str]) -> dict[str, Head]:
+        """What commits some runs; those that never committed are left out."""
+        names = sorted(set(run_ids))
+        found = zip(names, self.each(lambda name: self.run(name).head(), names), strict=True)
+        return {name: head for name, head in found if head is not None}
+
+    def sweeps(self) -> list[str]:
+        """Names of the sweeps that were run here, in order."""
+        place = self.root.at("sweeps")
+        return sorted(name for name in place.folders() if SPEC in place.at(name).files())
+
     def run(self, run_id: str) -> RunFolder:
         """The folder of a run, whether it exists or not."""
         return run_folder(self.root, run_id, self.archive)
@@ -164,12 +178,31 @@ class Store:
 
     def write_sweep(self, name: str, file: str, content: bytes) -> str:
         """Write a file of a sweep and say where it is."""
+        place, last = self._file(name, file)
+        place.write(last, content)
+        return f"{place}/{last}"
+
+    def read_file(self, name: str, file: str) -> bytes:
+        """A file of a sweep.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        place, last = self._file(name, file)
+        return place.read(last)
+
+    def remove_file(self, name: str, file: str) -> None:
+        """Remove a file of a sweep, if it is there."""
+        place, last = self._file(name, file)
+        place.remove(last)
+
+    def _file(self, name: str, file: str) -> tuple[Place, str]:
+        """The folder of a sweep's file, which can lie deeper, and its name there."""
         place = self.sweep(name)
         *folders, last = file.split("/")
         for folder in folders:
             place = place.at(folder)
-        place.write(last, content)
-        return f"{place}/{last}"
+        return place, last
 
     def write_stacks(self, name: str, stacks: Mapping[str, Sequence[Sequence[int]]]) -> None:
         """Write which new runs a sweep trains as one network: seeds, by config."""

@@ -10,7 +10,7 @@ import pyarrow as pa
 from cifake.tables import RunTable
 from sweeps.forecast import Forecast
 from sweeps.proposals import Proposal
-from sweeps.spec import Compare, Spec
+from sweeps.spec import Compare, Search, Spec
 
 STAGES_SHOWN = ("confirm", "grid")
 """Stages whose scores are results, the first that there is: those of a search chose something."""
@@ -26,6 +26,24 @@ class Explanations:
     gates: pa.Table | None
     """Gates of their attention modules; null where there is none. Columns: `run_id` and `site`
     (strings), `label` (REAL or FAKE), `channel` (from 0), `mean`, `std` (shares), `n` (images)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What the numbers of a report say: the part of it that is told in a few lines."""
+
+    name: str
+    question: str
+    search: Search | None
+    compare: Compare
+    datasets: Sequence[str]
+    """The foremost first."""
+
+    summary: pa.Table
+    comparisons: pa.Table
+    ranking: pa.Table
+    proposals: Sequence[Proposal]
+    notes: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +75,9 @@ class Content:
 
     evaluations: pa.Table
     """Table `evaluations`, of every epoch of those runs."""
+
+    labels: pa.Table
+    """Table `labels`, of the sets' test splits; without rows of a set that is not known here."""
 
     summary: pa.Table
     """Table `summary`, of every stage."""
@@ -96,3 +117,21 @@ class Content:
         """The stage whose scores are results: confirm, else grid, else the search itself."""
         there = set(self.cells["stage"].to_pylist())
         return next((stage for stage in STAGES_SHOWN if stage in there), "search")
+
+    @property
+    def results(self) -> Results:
+        """What findings, marks and the console are made of."""
+        named = [] if self.spec is None else self.spec.datasets
+        there = self.summary["dataset"].unique().to_pylist()
+        return Results(
+            name=self.name,
+            question=self.question,
+            search=None if self.spec is None else self.spec.search,
+            compare=self.compare,
+            datasets=list(dict.fromkeys([*named, *sorted(there)])),
+            summary=self.summary,
+            comparisons=self.comparisons,
+            ranking=self.ranking,
+            proposals=self.proposals,
+            notes=self.notes,
+        )

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from rich.console import Console
-from rich.table import Table
+
+from cifake.tables import score_unit
 
 HEADLINE_METRICS = ("accuracy", "auroc")
 
@@ -89,22 +89,25 @@ def percent(metric: Mapping[str, float | None]) -> str:
     return f"{100 * mean:.2f} ± {50 * (high - low):.2f}"
 
 
-def print_headline(rows: list[Row], console: Console, *, confirmed: bool = False) -> None:
-    """Print the headline rows as a table: on test where it was evaluated, else on validation."""
-    shown = [row for row in rows if row.split == "test"] or rows
-    names = label_columns(shown)
-    seeds = "fresh seeds" if confirmed else "seeds"
-    table = Table(title=f"mean over {seeds}, %, ± 95 % interval", title_justify="left")
-    for name in (*names, "epochs", "evaluated on"):
-        table.add_column(name, no_wrap=True)
-    for name in (*HEADLINE_METRICS, "seeds"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in shown:
-        labels = [cell_text(row.label.get(name)) for name in names]
-        values = [percent(row.metrics[metric]) for metric in HEADLINE_METRICS]
-        missing = f" ({row.n_missing} missing)" if row.n_missing else ""
-        table.add_row(*labels, str(row.epochs), row.where, *values, f"{row.n}{missing}")
-    console.print(table)
+def header_text(metric: str) -> str:
+    """The head of a score's column, with its unit."""
+    unit = score_unit(metric)
+    return f"{metric}, %" if unit == "share" else f"{metric}, {unit}" if unit else metric
+
+
+def score_text(summary: Mapping[str, Any], mark: str = "") -> str:
+    """A mean with its interval in its unit, and a mark."""
+    text = percent(summary) if summary["unit"] == "share" else _plain(summary)
+    return f"{text} {mark}".rstrip()
+
+
+def _plain(metric: Mapping[str, float | None]) -> str:
+    mean, low, high = metric["mean"], metric["low"], metric["high"]
+    if mean is None:
+        return "–"
+    if low is None or high is None:
+        return f"{mean:.4f}"
+    return f"{mean:.4f} ± {(high - low) / 2:.4f}"
 
 
 def _order(label: Mapping[str, Any]) -> tuple[tuple[str, float, str], ...]:

@@ -225,7 +225,7 @@ def test_a_sweep_runs_to_its_report(chain: Chain) -> None:
     folder = chain.store / "sweeps" / "demo"
     assert f"report: {folder / 'report.md'}" in text
     assert (folder / "figures" / "learning-curves.png").read_bytes().startswith(b"\x89PNG")
-    for name in ("cells", "summary"):
+    for name in ("cells", "summary", "comparisons", "ranking", "effects"):
         content = (folder / f"{name}.parquet").read_bytes()
         assert len(tables.decode(name, content))
 
@@ -283,7 +283,7 @@ def test_a_report_deleted_is_written_again(chain: Chain, command: Command) -> No
     folder = chain.store / "sweeps" / "demo"
     kept = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
     for path in kept:
-        if path.name not in ("cells.parquet", "spec.yaml", STACKS, FILE):
+        if path.name not in ("cells.parquet", "labels.parquet", "spec.yaml", STACKS, FILE):
             path.unlink()
     ended(command("report", *LONGER, "--store", chain.store))
     found = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,19 +15,18 @@ from PIL import Image
 from rich.console import Console
 
 from cifake import tables
-from sweeps import aggregate
+from sweeps import aggregate, comparisons, rankings
 from sweeps.objectives import Reached
 from sweeps.proposals import Proposal
-from sweeps.report import write_report
+from sweeps.report.console import print_results
+from sweeps.report.content import Content
 from sweeps.report.figures import learning_curves, save, threshold_curves, threshold_runs
-from sweeps.report.headline import headline, label_columns, label_text, percent, print_headline
-from sweeps.report.markdown import grid_findings, markdown_table, render, search_findings
+from sweeps.report.files import files
+from sweeps.report.findings import answer
+from sweeps.report.headline import headline, label_columns, label_text, percent, score_text
+from sweeps.report.markdown import grid_findings, markdown, markdown_table, search_findings
 from sweeps.report.tried import print_proposals
-from sweeps.spec import Confirm, Dimension, Search, Spec
-from sweeps.store import Store
-
-Parse = Callable[..., Spec]
-SPEC = "name: a\nquestion: Why?\ndata: {train: demo, validation: 10}\nfixed: {epochs: 2}\n"
+from sweeps.spec import Compare, Confirm, Dimension, Search
 
 NONE = {"attention": "none", "optimizer.lr": 0.01}
 SRM = {"attention": "srm", "optimizer.lr": 0.01}
@@ -123,12 +120,6 @@ def runs_of(labels: list[dict[str, Any]], seeds: int, **changes: Any) -> list[di
     ]
 
 
-def whole(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """With every column of the table, as heads have them."""
-    found: list[dict[str, Any]] = tables.TABLES["runs"].from_rows(runs).to_pylist()
-    return found
-
-
 def table_rows(text: str) -> list[list[list[str]]]:
     """Every Markdown table as rows of cells, split at bars that are not escaped."""
     found: list[list[list[str]]] = [[]]
@@ -153,31 +144,68 @@ def summarised(cells: pa.Table, evaluations: pa.Table) -> pa.Table:
     return aggregate.summary("a", cells, evaluations)
 
 
-def test_every_table_of_a_report_parses(parse_text: Parse) -> None:
+def content_of(
+    cells: pa.Table,
+    evaluations: pa.Table,
+    runs: list[dict[str, Any]] | None = None,
+    thresholds: pa.Table | None = None,
+    compare: Compare | None = None,
+    **changes: Any,
+) -> Content:
+    compare = compare or Compare()
+    scores = comparisons.scores(cells, evaluations, compare.metrics)
+    compared = comparisons.comparisons("a", compare, scores)
+    given: dict[str, Any] = {
+        "name": "a",
+        "question": "Why?",
+        "spec": None,
+        "compare": compare,
+        "cells": cells,
+        "runs": tables.TABLES["runs"].from_rows(runs or []),
+        "evaluations": evaluations,
+        "labels": tables.TABLES["labels"].empty(),
+        "summary": summarised(cells, evaluations),
+        "comparisons": compared,
+        "ranking": rankings.ranking("a", scores, compared),
+        "effects": tables.TABLES["effects"].empty(),
+        "proposals": [],
+        "forecasts": [],
+        "explanations": None,
+        "notes": [],
+        "commands": ["sweeps run spec.yaml"],
+        "read": lambda table, _: thresholds or tables.TABLES[table].empty(),
+    }
+    return Content(**{**given, **changes})
+
+
+def found_in(content: Content) -> list[str]:
+    rows = headline(content.summary)
+    return grid_findings(rows, content.results)
+
+
+def test_every_table_of_a_report_parses() -> None:
     cells = cells_of([NONE, SRM], [1, 2], 6)
-    summary = summarised(cells, evaluations_of([NONE, SRM], [1, 2], 6))
-    runs = whole(runs_of([NONE, SRM], 6))
-    text = render(parse_text(SPEC), grid_findings(headline(summary)), runs, ["thresholds.png"])
+    content = content_of(cells, evaluations_of([NONE, SRM], [1, 2], 6), runs_of([NONE, SRM], 6))
+    text = markdown(content, ["figures/thresholds.png"])
     results, provenance = assert_tables_parse(text)
     assert len(results) == 2 + 2 * 2 * 2
     assert results[0][0] == "attention", "the parameter that tells the rows apart comes first"
     assert "optimizer.lr" not in results[0]
-    reproduce = "`sweeps run spec.yaml` with the file beside this report"
-    assert ["reproduce", reproduce] in provenance
-    assert text.startswith("# a\n\nWhy?\n")
+    assert ["reproduce", "`sweeps run spec.yaml`"] in provenance
+    assert text.startswith("# a\n\nWhy?\n\nOn demo test after 2 epochs, ")
     assert "(figures/thresholds.png)" in text
     assert text.endswith("\n")
 
 
 def test_each_row_shows_the_mean_and_half_the_interval() -> None:
     cells = cells_of([NONE], [2], 6)
-    summary = summarised(cells, evaluations_of([NONE], [2], 6))
+    content = content_of(cells, evaluations_of([NONE], [2], 6))
     numbers = {
         (row["split"], row["metric"]): row
-        for row in summary.to_pylist()
+        for row in content.summary.to_pylist()
         if row["metric"] in ("accuracy", "auroc")
     }
-    (rows,) = table_rows(grid_findings(headline(summary))[0])
+    (rows,) = table_rows(found_in(content)[1])
     for cells_ in rows[2:]:
         split = cells_[-4].split()[-1]
         for metric, text in zip(("accuracy", "auroc"), cells_[-3:-1], strict=True):
@@ -199,44 +227,35 @@ def test_test_comes_before_validation_and_short_before_long() -> None:
     ]
 
 
-def test_few_seeds_are_noted_and_enough_are_not() -> None:
-    for seeds, noted in ((1, True), (5, True), (6, False)):
-        summary = summarised(cells_of([NONE], [1], seeds), evaluations_of([NONE], [1], seeds))
-        text = "\n".join(grid_findings(headline(summary)))
-        assert ("no paired comparison" in text) == noted
-
-
 def test_missing_runs_are_shown() -> None:
-    cells = cells_of([NONE], [1], 6)
-    (row, *_) = headline(summarised(cells, evaluations_of([NONE], [1], 4)))
+    content = content_of(cells_of([NONE], [1], 6), evaluations_of([NONE], [1], 4))
+    (row, *_) = headline(content.summary)
     assert (row.n, row.n_missing) == (4, 2)
-    assert "4 (2 missing)" in grid_findings([row])[0]
+    assert "4 (2 missing)" in found_in(content)[1]
 
 
 def test_an_undefined_metric_says_why() -> None:
-    cells = cells_of([NONE], [1], 6)
     rows = [
         evaluation(run_id(NONE, seed), 1, "test", "cifar100", accuracy=0.5, auroc=None)
         for seed in range(6)
     ]
-    summary = summarised(cells, tables.TABLES["evaluations"].from_rows(rows))
-    table, notes = grid_findings(headline(summary))
+    evaluations = tables.TABLES["evaluations"].from_rows(rows)
+    _, table, notes = found_in(content_of(cells_of([NONE], [1], 6), evaluations))
     assert table_rows(table)[0][-1][-2] == "–"
     assert "auroc is undefined on cifar100 test: it holds one class only" in notes
     assert "accuracy is undefined" not in notes
 
 
-def test_failures_are_listed_with_their_last_line(parse_text: Parse) -> None:
+def test_failures_are_listed_with_their_last_line() -> None:
+    cells, evaluations = cells_of([NONE], [2], 2), evaluations_of([NONE], [2], 2)
     runs = runs_of([NONE], 2)
     runs[0] |= {"status": "failed", "error": "Traceback\n  ...\nRuntimeError: a | b\n"}
     runs[1] |= {"status": "diverged", "error": "loss became nan in epoch 1, batch 3"}
-    text = render(parse_text(SPEC), [], whole(runs), [])
-    failures, _ = assert_tables_parse(text)
+    _, failures, _ = assert_tables_parse(markdown(content_of(cells, evaluations, runs), []))
     assert [row[2] for row in failures[2:]] == ["failed", "diverged"]
     assert failures[2][3] == r"RuntimeError: a \| b"
     assert failures[3][3] == "loss became nan in epoch 1, batch 3"
-    clean = render(parse_text(SPEC), [], whole(runs_of([NONE], 2)), [])
-    assert "failed" not in clean
+    assert "failed" not in markdown(content_of(cells, evaluations, runs_of([NONE], 2)), [])
 
 
 @pytest.mark.parametrize("text", ["a|b", "|", "", "a || b"])
@@ -247,12 +266,11 @@ def test_a_cell_stays_one_cell_whatever_it_holds(text: str) -> None:
     assert {len(row) for row in rows} == {2}
 
 
-def test_without_evaluations_the_report_says_so(parse_text: Parse) -> None:
-    empty = tables.TABLES["evaluations"].empty()
-    findings = grid_findings(headline(summarised(cells_of([NONE], [1], 2), empty)))
-    text = render(parse_text(SPEC), findings, [], [])
+def test_without_evaluations_the_report_says_so() -> None:
+    content = content_of(cells_of([NONE], [1], 2), tables.TABLES["evaluations"].empty())
+    text = markdown(content, [])
     assert_tables_parse(text)
-    assert "No run has been evaluated yet" in text or "2 missing" in text
+    assert "No run has been evaluated yet" in text
 
 
 def test_labels_in_words() -> None:
@@ -265,17 +283,32 @@ def test_labels_in_words() -> None:
     assert percent({"mean": 0.5, "low": None, "high": None}) == "50.00"
 
 
+def test_scores_that_are_no_shares_stand_in_their_own_unit() -> None:
+    loss = {"mean": 0.25, "low": 0.2, "high": 0.3, "unit": "nats"}
+    assert score_text(loss) == "0.2500 ± 0.0500"
+    assert score_text({**loss, "low": None}) == "0.2500"
+    assert score_text({**loss, "mean": None}) == "–"
+    assert score_text({**loss, "unit": "share"}, "↓") == "25.00 ± 5.00 ↓"
+
+
 def test_the_console_shows_what_the_report_shows() -> None:
     cells = cells_of([NONE, SRM], [1, 2], 6)
-    rows = headline(summarised(cells, evaluations_of([NONE, SRM], [1, 2], 6)))
-    console = Console(file=io.StringIO(), width=200)
-    print_headline(rows, console)
-    assert isinstance(console.file, io.StringIO)
-    text = console.file.getvalue()
+    content = content_of(cells, evaluations_of([NONE, SRM], [1, 2], 6), notes=["One is [missing]."])
+    text = printed(content)
+    rows = headline(content.summary)
     for row in rows:
         shown = percent(row.metrics["accuracy"]) in text
         assert shown == (row.split == "test")
     assert label_columns(rows) == ["attention"]
+    assert answer(content.results) in text.replace("\n", " ")
+    assert "note: One is [missing]." in text
+
+
+def printed(content: Content) -> str:
+    console = Console(file=io.StringIO(), width=1000)
+    print_results(content.results, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
 
 
 # Figures.
@@ -406,21 +439,11 @@ def test_a_search_without_values_says_so() -> None:
     assert "No proposal has a value yet." in console.file.getvalue()
 
 
-def test_a_written_report_links_only_figures_that_exist(parse_text: Parse, tmp_path: Path) -> None:
-    spec = parse_text(SPEC)
-    store = Store.open(str(tmp_path / "store"), create=True)
-    cells = cells_of([NONE, SRM], [2], 3)
-    evaluations = evaluations_of([NONE, SRM], [2], 3)
-    for row in runs_of([NONE, SRM], 3):
-        name = row["run_id"]
-        mine = evaluations.filter(pa.compute.equal(evaluations["run_id"].cast(pa.string()), name))
-        content = tables.encode("evaluations", mine)
-        store.run(name).commit(row, {"evaluations.parquet": content})
-    console = Console(file=io.StringIO(), width=120)
-    summary = summarised(cells, evaluations)
-    path = Path(write_report(spec, store, cells, evaluations, summary, console))
-    text = path.read_text()
+def test_a_report_links_only_figures_that_are_made() -> None:
+    content = content_of(cells_of([NONE, SRM], [2], 3), evaluations_of([NONE, SRM], [2], 3))
+    found = files(content)
+    text = found["report.md"].decode()
     linked = re.findall(r"\]\((figures/[^)]+)\)", text)
     assert linked == ["figures/learning-curves.png"]
-    assert all((path.parent / name).is_file() for name in linked)
+    assert found.keys() == {"report.md", *linked}
     assert_tables_parse(text)

@@ -69,6 +69,14 @@ def test_the_example_of_the_design_parses(parse_text: Parse) -> None:
     assert spec.datasets == ["cifake"], "a search looks at validation alone"
 
 
+def test_the_example_of_the_readme_parses(parse_text: Parse) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    spec = parse_text(block)
+    assert spec.compare.baseline == {"attention": "none"}
+    assert spec.search is not None
+
+
 def test_data_set_names_take_their_one_spelling(parse_text: Parse) -> None:
     spec = parse_text(
         "data:\n  train: folders/mine@filter=bilinear,blur=1.0\n"
@@ -737,6 +745,73 @@ def test_overrides_leave_the_file_as_read_alone(tmp_path: Path) -> None:
     assert file.content == yaml.safe_load(OVERRIDDEN)
 
 
+# What is compared.
+
+COMPARED = """\
+name: a
+data: {train: demo, validation: 10}
+scientific: {attention: [none, srm], placement: [both], optimizer: {lr: [0.1, 0.01]}, epochs: [1]}
+fixed: {batch_size: 8}
+compare: """
+
+
+def test_accuracy_and_auroc_of_every_pair_are_compared_unless_others_are_named(
+    parse_text: Parse,
+) -> None:
+    compare = parse_text(MINIMAL).compare
+    assert (compare.metrics, compare.baseline) == (["accuracy", "auroc"], {})
+    given = parse_text(COMPARED + "{metrics: loss, baseline: {optimizer: {lr: 0.01}}}").compare
+    assert given.metrics == ["loss"]
+    assert given.baseline == {"optimizer.lr": 0.01}
+    assert given.is_baseline({"optimizer.lr": 0.01, "attention": "srm"})
+    assert not given.is_baseline({"optimizer.lr": 0.1})
+    metrics = parse_text(COMPARED + "{}", "compare.metrics=[ece, f1_deduplicated]").compare.metrics
+    assert metrics == ["ece", "f1_deduplicated"]
+
+
+@pytest.mark.parametrize(
+    ("section", "parts"),
+    [
+        ("{metrics: [acuracy]}", ["compare.metrics", "'acuracy' is no metric", "mean accuracy"]),
+        ("{metrics: temperature}", ["compare.metrics", "'temperature' is no metric"]),
+        ("{metrics: [loss, loss]}", ["compare.metrics", "twice"]),
+        ("{metrics: []}", ["compare.metrics", "at least 1"]),
+        ("{metric: [loss]}", ["compare.metric:", "mean metrics"]),
+        ("[loss]", ["compare", "mapping"]),
+        ("{baseline: none}", ["compare.baseline", "'none'", "mapping"]),
+        ("{baseline: {atention: none}}", ["compare.baseline.atention", "mean attention"]),
+        ("{baseline: {attention: se}}", ["compare.baseline.attention", "'se'", "none, srm"]),
+        ("{baseline: {optimizer: {lr: 0.5}}}", ["compare.baseline.optimizer.lr", "0.5", "0.1"]),
+        ("{baseline: {batch_size: 8}}", ["compare.baseline.batch_size", "one value here"]),
+        ("{baseline: {epochs: 1}}", ["compare.baseline.epochs", "one length"]),
+        (
+            "{baseline: {attention: none, placement: both}}",
+            ["compare.baseline", "no config has these values"],
+        ),
+    ],
+)
+def test_a_mistake_of_what_is_compared_is_named_with_what_is_near(
+    parse_text: Parse, section: str, parts: list[str]
+) -> None:
+    message = refused(parse_text, COMPARED + section)
+    assert all(part in message for part in (":5", *parts))
+
+
+def test_mistakes_of_what_is_compared_are_named_with_all_others(parse_text: Parse) -> None:
+    text = COMPARED.replace("batch_size: 8", "batch_size: 0")
+    message = refused(parse_text, text + "{metrics: [los, f2], baseline: {atention: x, epochs: 1}}")
+    assert all(
+        part in message for part in ("batch_size", "'los'", "'f2'", "atention", "baseline.epochs")
+    )
+
+
+def test_a_baseline_of_a_search_lies_within_its_space(parse_text: Parse) -> None:
+    text = DESIGN + "compare: {baseline: {optimizer.weight_decay: VALUE}}\n"
+    baseline = parse_text(text.replace("VALUE", "0.001")).compare.baseline
+    assert baseline == {"optimizer.weight_decay": 0.001}
+    assert "search.space.optimizer.weight_decay" in refused(parse_text, text.replace("VALUE", "7"))
+
+
 # Whatever the content, a mistake is all that comes of it.
 
 _WORDS = st.sampled_from([*Shape.model_fields, *PARAMETERS, "seed", "optimizer", "when", "choice"])
@@ -769,6 +844,14 @@ _SECTIONS = st.fixed_dictionaries(
         "nuisance": st.dictionaries(_WORDS, _CONTENT, max_size=2) | _CONTENT,
         "fixed": st.dictionaries(_WORDS, _CONTENT, max_size=3) | st.just({"epochs": 1}),
         "resources": _CONTENT,
+        "compare": _CONTENT
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "metrics": st.lists(st.sampled_from(["loss", "auroc"])) | _CONTENT,
+                "baseline": st.dictionaries(_WORDS, _CONTENT, max_size=2) | _CONTENT,
+            },
+        ),
         "search": st.fixed_dictionaries(
             {
                 "trials": st.just(2) | _CONTENT,

@@ -1,0 +1,61 @@
+"""What so many seeds can tell apart at all, said before anything is trained."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from sweeps.families import ALPHA, Family, family
+from sweeps.spec import Compare, Variant
+from sweeps.statistics import seeds_to_reach, smallest_p
+
+
+def notes(cells: Iterable[tuple[Variant, int]], compare: Compare) -> Iterator[str]:
+    """A note where no difference could be significant at the length with the most configs.
+
+    Args:
+        cells: variants and seeds.
+        compare: what is to be compared with what.
+    """
+    lengths: dict[int, dict[str, set[tuple[str, int]]]] = defaultdict(lambda: defaultdict(set))
+    labels: dict[str, Mapping[str, Any]] = {}
+    for variant, seed in cells:
+        lengths[variant.epochs][variant.label_json].add((variant.nuisance_json, seed))
+        labels[variant.label_json] = variant.label
+    runs = max(lengths.values(), key=len, default={})
+    if len(runs) > 1:
+        compared = family([labels[label] for label in runs], compare)
+        yield from limit(compared, min(map(len, runs.values())), len(runs))
+
+
+def unnamed_notes(configs: int, seeds: int) -> Iterator[str]:
+    """The same of so many configs that are not known yet, of which every pair is compared."""
+    if configs > 1:
+        compared = family([{"config": number} for number in range(configs)], Compare())
+        yield from limit(compared, seeds, configs)
+
+
+def limit(compared: Family, pairs: int, configs: int) -> Iterator[str]:
+    """A note if a family of comparisons is too large for so many pairs of runs.
+
+    Args:
+        compared: the family.
+        pairs: that each comparison has.
+        configs: that are compared.
+    """
+    reached = compared.size * smallest_p(pairs)
+    if reached < ALPHA:
+        return
+    needed = seeds_to_reach(ALPHA, compared.size)
+    seeds = f"{pairs} seed{'' if pairs == 1 else 's'}"
+    over = way = ""
+    if compared.size > 1:
+        over = f" after Holm's correction over {compared.size:,} comparisons ({compared.wording})"
+        fewest = seeds_to_reach(ALPHA, configs - 1)
+        if fewest < needed:
+            way = f", or {fewest} where each config is compared with a compare.baseline alone"
+    yield (
+        f"{seeds}: no difference can be significant, as the least p is {min(1.0, reached):.2g}"
+        f"{over}; {needed} seeds can show one{way}"
+    )

@@ -1,0 +1,123 @@
+"""Whether a report is as it would be made now: by what it was made of, and what it left.
+
+`made.json`, which is written last, has a digest of everything that went into a report, and one of
+each file that came out. It is cheap to look at where thousands of runs would have to be read.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+
+import pyarrow as pa
+from pydantic import BaseModel, ValidationError
+
+from cifake import tables
+from cifake.runs import Head, digest
+from sweeps.store import Store
+
+FILE = "made.json"
+
+_LIBRARIES = ("matplotlib", "numpy", "pandas", "pyarrow", "scipy")
+"""What numbers and pictures of a report depend on, beside this project's code."""
+
+_CODE = ("cifake", "sweeps")
+
+
+class _Made(BaseModel):
+    """What `made.json` says."""
+
+    inputs: str
+    outputs: dict[str, str]
+    """Digest of each file, by its name."""
+
+
+def inputs(written: str, kept: Iterable[pa.Table], heads: Mapping[str, Head]) -> str:
+    """A digest of everything that a sweep's report is made of.
+
+    Args:
+        written: the specification.
+        kept: tables that are kept of the sweep: what it asks for, and labels.
+        heads: of its runs, which say what each of their tables holds.
+    """
+    found = hashlib.sha256(code().encode())
+    found.update(written.encode())
+    for table in kept:
+        found.update(tables.parquet(tables.canonical(table)))
+    for name, head in sorted(heads.items()):
+        found.update(name.encode())
+        found.update(head.encode())
+    return found.hexdigest()
+
+
+@functools.cache
+def code() -> str:
+    """A digest of this project's code and of the versions of what it counts and draws with."""
+    found = hashlib.sha256()
+    root = Path(__file__).resolve().parents[1]
+    for package in _CODE:
+        for path in sorted((root / package).rglob("*")):
+            if path.is_file() and path.suffix != ".pyc":
+                found.update(f"{path.relative_to(root)}\0".encode())
+                found.update(path.read_bytes())
+    for library in _LIBRARIES:
+        found.update(f"{library} {metadata.version(library)}\0".encode())
+    return found.hexdigest()
+
+
+def unchanged(
+    store: Store, sweep: str, expected: str, wanted: Iterable[str]
+) -> Mapping[str, pa.Table] | None:
+    """The tables of a sweep's report, if making it now would make the same.
+
+    Args:
+        store: that has the report.
+        sweep: its name.
+        expected: digest of what it would be made of.
+        wanted: names of tables.
+
+    Returns:
+        Null where it was made of something else, or where a file is missing or damaged.
+    """
+    made = _made(store, sweep)
+    if made is None or made.inputs != expected:
+        return None
+    found = {}
+    for file, held in made.outputs.items():
+        try:
+            found[file] = store.read_file(sweep, file)
+        except FileNotFoundError:
+            return None
+        if digest(found[file]) != held:
+            return None
+    if any(f"{name}.parquet" not in found for name in wanted):
+        return None
+    return {name: tables.decode(name, found[f"{name}.parquet"]) for name in wanted}
+
+
+def keep(store: Store, sweep: str, made_of: str, files: Mapping[str, bytes]) -> None:
+    """Write the files of a report, and what it was made of.
+
+    Files of an earlier report that are no part of this one are removed.
+    """
+    before = _made(store, sweep)
+    for file, content in files.items():
+        store.write_sweep(sweep, file, content)
+    outputs = {file: digest(content) for file, content in files.items()}
+    for file in [] if before is None else before.outputs:
+        if file not in outputs:
+            store.remove_file(sweep, file)
+    store.write_sweep(
+        sweep, FILE, _Made(inputs=made_of, outputs=outputs).model_dump_json().encode()
+    )
+
+
+def _made(store: Store, sweep: str) -> _Made | None:
+    """What is known of the last report; null where it is not, or in no form of ours."""
+    try:
+        return _Made.model_validate_json(store.read_file(sweep, FILE))
+    except (FileNotFoundError, ValidationError):
+        return None

@@ -1,0 +1,148 @@
+"""What predictions of the same images say of two configs: McNemar's test, and a total interval.
+
+Where two runs differ, they differ on images, and so do two runs of one config: an interval over
+seeds alone says nothing of other images. Predictions are large, so that few pairs are looked at:
+accuracy on test at the longest length, and of those at most `MAX_PAIRS` with what is best or the
+baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cifake.tables import RunTable
+from sweeps.comparisons import ImageTest, Pairs, Place, Scores
+from sweeps.families import ALPHA
+from sweeps.statistics import mcnemar, two_level
+
+MAX_PAIRS = 20
+"""Comparisons of a data set for which predictions are read."""
+
+_SEED = 20_260_102
+
+_Bools = npt.NDArray[np.bool_]
+_Read = Callable[[RunTable, Iterable[str]], pa.Table]
+
+
+def image_test(
+    found: Sequence[Scores], evaluations: pa.Table, labels: pa.Table, read: _Read
+) -> ImageTest:
+    """What compares predictions of the configs of a report.
+
+    Args:
+        found: everything that is compared.
+        evaluations: table `evaluations` of the runs.
+        labels: table `labels`; sets that it does not have are passed over, and so are runs whose
+            predictions do not have as many right as `evaluations` says: another set's labels.
+        read: reads the table `predictions` of some runs.
+    """
+    longest: dict[str, int] = {}
+    for each in found:
+        longest[each.place.stage] = max(each.place.epochs, longest.get(each.place.stage, 0))
+
+    def test(scores: Scores, pairs: Pairs) -> Mapping[tuple[int, int], Mapping[str, Any]]:
+        place = scores.place
+        if (place.metric, place.split) != ("accuracy", "test"):
+            return {}
+        truth = _truth(labels, place)
+        if place.epochs != longest[place.stage] or not len(truth):
+            return {}
+        chosen = _chosen(scores, pairs)
+        right = _right(scores, {end for pair in chosen for end in pair}, evaluations, truth, read)
+        return {(a, b): _compared(right[a], right[b]) for a, b in chosen}
+
+    return test
+
+
+def _chosen(scores: Scores, pairs: Pairs) -> list[tuple[int, int]]:
+    """The pairs with a reference, or else with the best, the nearest to it first."""
+    references = {b for _, b in pairs}
+    if references & {a for a, _ in pairs}:
+        pairs = [pair for pair in pairs if scores.best in pair]
+    best = scores.means[scores.best] if scores.best is not None else np.nan
+
+    def distance(pair: tuple[int, int]) -> float:
+        return float(np.nan_to_num(np.abs(scores.means[list(pair)] - best).sum(), nan=np.inf))
+
+    return sorted(pairs, key=distance)[:MAX_PAIRS]
+
+
+def _compared(a: Sequence[_Bools | None], b: Sequence[_Bools | None]) -> Mapping[str, Any]:
+    """The columns of `comparisons` that images tell, from what runs of each seed got right."""
+    both = [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
+    if not both:
+        return {}
+    different = sum(mcnemar(x, y).p < ALPHA for x, y in both)
+    total = two_level(
+        np.stack([x for x, _ in both]),
+        np.stack([y for _, y in both]),
+        np.random.default_rng(_SEED),
+    )
+    return {
+        "mcnemar_runs": len(both),
+        "mcnemar_different": different,
+        "total_low": total.low,
+        "total_high": total.high,
+    }
+
+
+def _truth(labels: pa.Table, place: Place) -> npt.NDArray[np.int8]:
+    """The label of each image by its number, −1 where none is known."""
+    own = labels.filter((pc.field("dataset") == place.dataset) & (pc.field("split") == place.split))
+    images = own["image_id"].to_numpy()
+    truth = np.full(images.max(initial=-1) + 1, -1, np.int8)
+    truth[images] = own["label"].to_numpy()
+    return truth
+
+
+def _right(
+    scores: Scores,
+    configs: Iterable[int],
+    evaluations: pa.Table,
+    truth: npt.NDArray[np.int8],
+    read: _Read,
+) -> Mapping[int, list[_Bools | None]]:
+    """What each run of some configs got right, image by image; null where that is not known."""
+    place = scores.place
+    own = evaluations.filter(_at(place)).select(["run_id", "threshold", "tp", "tn"]).to_pylist()
+    told = {row["run_id"]: (row["threshold"], row["tp"] + row["tn"]) for row in own}
+    found = {}
+    for config in configs:
+        runs = [run if run in told else None for run in scores.runs[config]]
+        # A config at a time: all at once would fill the memory.
+        rows = read("predictions", sorted({run for run in runs if run is not None}))
+        rows = rows.filter(_at(place))
+        by_run = {}
+        for run in rows["run_id"].unique().to_pylist():
+            threshold, expected = told[run]
+            mine = rows.filter(pc.field("run_id") == run)
+            right = _right_of(mine, truth, threshold)
+            by_run[run] = right if right is not None and right.sum() == expected else None
+        found[config] = [None if run is None else by_run.get(run) for run in runs]
+    return found
+
+
+def _right_of(
+    predictions: pa.Table, truth: npt.NDArray[np.int8], threshold: float
+) -> _Bools | None:
+    """Which images of a run are called as their label says, in the order of their numbers."""
+    images = predictions["image_id"].to_numpy()
+    if images.max(initial=-1) >= len(truth) or (truth[images] < 0).any():
+        return None
+    called = predictions["probability"].to_numpy() >= threshold
+    order = np.argsort(images)
+    return np.asarray((called == (truth[images] == 1))[order], np.bool_)
+
+
+def _at(place: Place) -> pc.Expression:
+    return (
+        (pc.field("epoch") == place.epochs)
+        & (pc.field("dataset") == place.dataset)
+        & (pc.field("split") == place.split)
+    )

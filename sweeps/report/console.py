@@ -1,0 +1,49 @@
+"""The results of a report as they are printed."""
+
+from __future__ import annotations
+
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.table import Table
+
+from sweeps.report.content import Results
+from sweeps.report.findings import answer, marks
+from sweeps.report.headline import Row, cell_text, header_text, headline, label_columns, score_text
+from sweeps.report.tried import print_proposals
+
+
+def print_results(results: Results, console: Console) -> None:
+    """Print what a search tried, the table of configs, the answer, and its notes."""
+    search = results.search
+    if search is not None:
+        print_proposals(search, list(results.proposals), console)
+    rows = headline(results.summary.filter(pc.field("stage") != "search"))
+    if search is None or rows:
+        print_headline(rows, results, console)
+        console.print(f"\n{answer(results)}", highlight=False, markup=False)
+    for note in results.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
+
+
+def print_headline(rows: list[Row], results: Results, console: Console) -> None:
+    """Print the headline rows as a table: on test where it was evaluated, else on validation."""
+    shown = [row for row in rows if row.split == "test"] or rows
+    marked = marks(results, splits=sorted({row.split for row in shown}))
+    names = label_columns(shown)
+    metrics = results.compare.metrics
+    seeds = "seeds" if results.search is None else "fresh seeds"
+    table = Table(title=f"mean over {seeds}, ± 95 % interval", title_justify="left")
+    for name in (*names, "epochs", "evaluated on"):
+        table.add_column(name, no_wrap=True)
+    for name in (*map(header_text, metrics), "seeds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in shown:
+        labels = [cell_text(row.label.get(name)) for name in names]
+        values = [
+            score_text(row.metrics[metric], marked.of(row.metrics[metric])) for metric in metrics
+        ]
+        missing = f" ({row.n_missing} missing)" if row.n_missing else ""
+        table.add_row(*labels, str(row.epochs), row.where, *values, f"{row.n}{missing}")
+    console.print(table)
+    if marked.legend:
+        console.print(marked.legend, highlight=False)

@@ -1,0 +1,308 @@
+"""The answer to a sweep's question in two sentences, and which differences are marked.
+
+Both are made from the tables alone, and are the same in every form of the report.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cifake.tables import higher_is_better
+from sweeps.families import ALPHA, EVERY_PAIR
+from sweeps.report.content import STAGES_SHOWN, Results
+from sweeps.report.headline import label_text, varying
+from sweeps.report.tried import best_sentence
+from sweeps.statistics import seeds_to_reach
+
+BETTER, WORSE = "↑", "↓"
+"""Marks of a config that differs significantly from what it is held against."""
+
+_PLACE = ("stage", "epochs", "dataset", "split", "metric")
+_Key = tuple[Any, ...]
+_Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Which scores differ significantly, and from what."""
+
+    marks: Mapping[_Key, str] = field(default_factory=dict)
+    """By stage, epochs, data set, split, metric and label; nothing where no mark is."""
+
+    legend: str = ""
+    """A sentence that says what the marks mean, or that there are none; empty where nothing was
+    compared."""
+
+    def of(self, row: _Row) -> str:
+        """The mark of a row of `summary` or `ranking`, empty where it has none."""
+        return self.marks.get((*(row[name] for name in _PLACE), row["label"]), "")
+
+
+def answer(results: Results) -> str:
+    """The question's answer in two sentences, as far as there is one."""
+    ranked = _foremost(results)
+    if not ranked:
+        if results.search is not None:
+            return best_sentence(results.search, list(results.proposals))
+        return "No run has been evaluated yet."
+    leader = ranked[0]
+    place = {name: leader[name] for name in _PLACE}
+    names = _names([row["label"] for row in ranked])
+    compared = _rows(results.comparisons, place)
+    lead = _lead(leader, compared, ranked)
+    first = _opening(results, leader, names)
+    if lead is None:
+        others = len(ranked) - 1
+        why = "it has no run in common with another" if others else "it is the only config"
+        return f"{first}. Nothing is compared, since {why}."
+    first += _over(lead, leader, names)
+    return f"{first}. {_verdict(lead, leader, compared)}"
+
+
+def marks(results: Results, splits: Sequence[str] | None = None) -> Marks:
+    """Which scores differ significantly from the best or the baseline of the same column.
+
+    Args:
+        results: the numbers.
+        splits: that are looked at; by default each is.
+    """
+    compared = results.comparisons
+    if splits is not None:
+        compared = compared.filter(pc.field("split").isin(splits))
+    found: dict[_Key, str] = {}
+    families: dict[_Key, list[_Row]] = {}
+    for row in compared.to_pylist():
+        families.setdefault(tuple(row[name] for name in _PLACE), []).append(row)
+    best = _best_labels(results.ranking)
+    for place, rows in families.items():
+        for row in rows:
+            for label, sign in _marked(row, best.get(place)):
+                found[*place, label] = sign
+    return Marks(found, _legend(families, found))
+
+
+def _marked(row: _Row, best: str | None) -> Iterator[tuple[str, str]]:
+    """The config that a significant comparison marks, if it is held against a reference in it."""
+    if not row["significant"]:
+        return
+    a_is_better = (row["difference"] > 0) == higher_is_better(row["metric"])
+    if not _is_every_pair(row):
+        yield row["label_a"], BETTER if a_is_better else WORSE
+    elif row["label_b"] == best:
+        yield row["label_a"], WORSE
+    elif row["label_a"] == best:
+        yield row["label_b"], WORSE
+
+
+def _legend(families: Mapping[_Key, Sequence[_Row]], found: Mapping[_Key, str]) -> str:
+    rows = [rows[0] for rows in families.values()]
+    if not rows:
+        return ""
+    wording, _ = Counter(_wording(row) for row in rows).most_common(1)[0]
+    sizes = {row["comparisons"] for row in rows}
+    reference = "the best of its length" if all(map(_is_every_pair, rows)) else "its reference"
+    test = f"p < {ALPHA}, sign-flip test paired by seed"
+    if max(sizes) > 1:
+        size = ("up to " if len(sizes) > 1 else "") + _count(max(sizes), "comparison")
+        test += f", Holm's correction over {size}: {wording}"
+    if not found:
+        return f"No score differs significantly from {reference} ({test})."
+    words = {BETTER: "better", WORSE: "worse"}
+    shown = ", ".join(
+        f"{sign} significantly {word}" for sign, word in words.items() if sign in found.values()
+    )
+    return f"{shown} than {reference} ({test})."
+
+
+def _opening(results: Results, leader: _Row, names: Mapping[str, str]) -> str:
+    """How the best config does."""
+    unit, split = leader["unit"], leader["split"]
+    where = f"{leader['dataset']} {split}"
+    if split != "test":
+        where += ", as no test set was evaluated,"
+    place = {name: leader[name] for name in (*_PLACE, "label")}
+    (summary,) = _rows(results.summary, place)
+    facts = [f"n = {leader['n']}"]
+    if summary["low"] is not None:
+        low, high = (_number(summary[end], unit) for end in ("low", "high"))
+        facts.insert(0, f"95 % interval {low} to {high}")
+    epochs = _count(leader["epochs"], "epoch")
+    score = f"{leader['metric'].replace('_', ' ')} {_number(leader['mean'], unit)}{_unit(unit)}"
+    name = names[leader["label"]]
+    return f"On {where} after {epochs}, {name} is best with {score} ({', '.join(facts)})"
+
+
+def _over(lead: _Lead, leader: _Row, names: Mapping[str, str]) -> str:
+    """By how much it is ahead, and how sure that is."""
+    unit, row = leader["unit"], lead.row
+    higher = higher_is_better(leader["metric"])
+    sign = lead.sign if higher else -lead.sign
+    ahead = sign * row["difference"]
+    unit_words = " points" if unit == "share" else f" {unit}".rstrip()
+    if ahead == 0:
+        size = "level with"
+    else:
+        # Over the seeds that both have, it can be behind what it is ahead of in the mean.
+        side = "above" if (ahead > 0) == higher else "below"
+        size = f"{_number(abs(ahead), unit)}{unit_words} {side}"
+    facts = []
+    if row["low"] is not None:
+        low, high = sorted((sign * row["low"], sign * row["high"]))
+        facts.append(f"95 % interval {_number(low, unit)} to {_number(high, unit)}")
+    if row["p_holm"] is not None:
+        kind = "corrected p" if row["comparisons"] > 1 else "p"
+        facts.append(f"{kind} {_p(row['p_holm'])}")
+    if row["n"] != leader["n"]:
+        facts.append(f"n = {row['n']}")
+    told = f" ({', '.join(facts)})" if facts else ""
+    return f", {size} {names[lead.other]}{told}"
+
+
+def _verdict(lead: _Lead, leader: _Row, compared: Sequence[_Row]) -> str:
+    """Which differences are significant, and what it would take."""
+    significant = [row for row in compared if row["significant"]]
+    if not significant:
+        which = "That difference is not" if len(compared) == 1 else "No difference is"
+        return f"{which} significant{_needed(lead.row)}."
+    own = [row for row in compared if leader["label"] in (row["label_a"], row["label_b"])]
+    ahead = sum(row["significant"] is True for row in own)
+    if lead.row["significant"]:
+        others = (
+            "" if len(own) == 1 else f", and so is its lead over {_part(ahead - 1, len(own) - 1)}"
+        )
+        return f"That difference is significant{others if ahead > 1 else ''}."
+    return (
+        f"That difference is not significant{_needed(lead.row)}, while "
+        f"{len(significant)} of the {_count(len(compared), 'comparison')} "
+        f"{'is' if len(significant) == 1 else 'are'}."
+    )
+
+
+def _part(some: int, every: int) -> str:
+    if some == every:
+        return "the other" if every == 1 else f"all {every} others"
+    return f"{some} of {every} others"
+
+
+def _needed(row: _Row) -> str:
+    """What it would take to resolve a difference."""
+    if row["smallest_p"] is None:
+        return ""
+    size = row["comparisons"]
+    reached = min(1.0, row["smallest_p"] * size)
+    seeds = row["seeds_needed"]
+    takes = ""
+    if reached >= ALPHA:
+        least = seeds_to_reach(ALPHA, size)
+        over = f" over {_count(size, 'comparison')}" if size > 1 else ""
+        takes = (
+            f", nor could one be: with {_count(row['n'], 'seed')} p {_p(reached)} is the least"
+            f"{over}, and {least} or more are needed"
+        )
+        seeds = None if seeds is None else max(seeds, least)
+    if seeds is not None:
+        takes += f"; to resolve that lead takes about {seeds} seeds"
+    return takes
+
+
+@dataclass(frozen=True)
+class _Lead:
+    """What the best config is held against first."""
+
+    row: _Row
+    """Of `comparisons`."""
+
+    other: str
+    sign: int
+    """−1 where the best is b."""
+
+
+def _lead(leader: _Row, compared: Sequence[_Row], ranked: Sequence[_Row]) -> _Lead | None:
+    """The comparison of the best with the next best that it is compared with."""
+    places = {row["label"]: place for place, row in enumerate(ranked)}
+    leads = [
+        _Lead(row, row["label_b"], 1)
+        if row["label_a"] == leader["label"]
+        else _Lead(row, row["label_a"], -1)
+        for row in compared
+        if leader["label"] in (row["label_a"], row["label_b"]) and row["n"]
+    ]
+    return min(leads, key=lambda lead: places.get(lead.other, len(places)), default=None)
+
+
+def _foremost(results: Results) -> list[_Row]:
+    """The ranking that answers: on the foremost test set, else on validation, best first."""
+    rows = [row for row in results.ranking.to_pylist() if row["rank"] is not None]
+    orders: list[tuple[str, Sequence[Any]]] = [
+        ("stage", STAGES_SHOWN),
+        ("split", ("test", "validation")),
+        ("dataset", results.datasets),
+        ("metric", results.compare.metrics),
+        ("epochs", sorted({row["epochs"] for row in rows}, reverse=True)),
+    ]
+    for name, order in orders:
+        there = {row[name] for row in rows}
+        chosen = next((value for value in order if value in there), None)
+        rows = [row for row in rows if row[name] == chosen]
+    return sorted(rows, key=lambda row: (row["rank"], row["label"]))
+
+
+def _best_labels(ranking: pa.Table) -> Mapping[_Key, str]:
+    """The best config of each place."""
+    found: dict[_Key, tuple[float, str]] = {}
+    for row in ranking.to_pylist():
+        place = tuple(row[name] for name in _PLACE)
+        if row["rank"] is not None and row["rank"] < found.get(place, (float("inf"), ""))[0]:
+            found[place] = (row["rank"], row["label"])
+    return {place: label for place, (_, label) in found.items()}
+
+
+def _names(labels: Sequence[str]) -> Mapping[str, str]:
+    """What configs are called in a sentence: the values that tell them apart."""
+    parsed = {label: json.loads(label) for label in labels}
+    telling = varying(list(parsed.values()))
+    return {
+        label: label_text({name: values.get(name) for name in telling or values})
+        for label, values in parsed.items()
+    }
+
+
+def _rows(table: pa.Table, where: Mapping[str, Any]) -> list[_Row]:
+    chosen = table
+    for name, value in where.items():
+        chosen = chosen.filter(pc.field(name) == value)
+    return list(chosen.to_pylist())
+
+
+def _is_every_pair(row: _Row) -> bool:
+    return _wording(row).startswith(EVERY_PAIR)
+
+
+def _wording(row: _Row) -> str:
+    return str(row["family"].partition(": ")[2])
+
+
+def _number(value: float, unit: str) -> str:
+    """A score or a difference: shares in percent."""
+    text = f"{100 * value:.2f}" if unit == "share" else f"{value:.4f}"
+    return text.replace("-", "−") if float(text) else text.removeprefix("-")
+
+
+def _unit(unit: str) -> str:
+    """The unit of a score behind its number."""
+    return " %" if unit == "share" else f" {unit}".rstrip()
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.2g}"
