@@ -197,8 +197,7 @@ def _needed(row: _Row) -> str:
         return ""
     size = row["comparisons"]
     reached = min(1.0, row["smallest_p"] * size)
-    seeds = row["seeds_needed"]
-    takes = ""
+    seeds, takes = row["seeds_needed"], ""
     if reached >= ALPHA:
         least = seeds_to_reach(ALPHA, size)
         over = f" over {_count(size, 'comparison')}" if size > 1 else ""
@@ -206,9 +205,9 @@ def _needed(row: _Row) -> str:
             f", nor could one be: with {_count(row['n'], 'seed')} p {_p(reached)} is the least"
             f"{over}, and {least} or more are needed"
         )
-        seeds = None if seeds is None else max(seeds, least)
+        seeds = None if seeds is None or seeds <= least else seeds
     if seeds is not None:
-        takes += f"; to resolve that lead takes about {seeds} seeds"
+        takes += f"; to resolve that lead takes about {seeds:,} seeds"
     return takes
 
 
