@@ -419,6 +419,6 @@ def test_the_lines_of_the_readme_read_every_table(
         read[name] = eval(line, names)  # noqa: S307
     assert set(read) == set(RESULTS)
     assert len(read["summary"]) == 2 * 2
-    assert list(read["comparisons"].columns) == ["label_a", "label_b", "p_holm"]
+    assert read["comparisons"].empty, "two seeds make no difference significant"
     assert len(read["ranking"])
     assert set(read["effects"]["term"]) == {"optimizer.lr", "epochs"}
