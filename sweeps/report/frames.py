@@ -21,6 +21,7 @@ from cifake.parameters import EPOCHS
 from cifake.tables import RunTable, score_unit
 from sweeps.aggregate import frame
 from sweeps.objectives import fronts
+from sweeps.report.reference import COLUMNS, references
 from sweeps.report.shown import Shown, lower_is_better
 from sweeps.statistics import CONFIDENCE
 
@@ -47,6 +48,9 @@ MAX_BARS = 600
 
 BINS = 10
 """Bins of a reliability diagram."""
+
+MIN_IMAGES = 10
+"""Images of all runs that a bin needs."""
 
 SCORES_BY_THRESHOLD = ("accuracy", "f1", "precision", "recall")
 """Columns of `thresholds` that are drawn."""
@@ -76,21 +80,25 @@ def threshold_curves(shown: Shown) -> pd.DataFrame:
     """Four scores by decision threshold, of the coloured configs at their longest length.
 
     Returns:
-        `dataset`, `split`, `score`, `config`, `place`, `threshold`, `n`, `mean`, `low`, `high`.
+        `dataset`, `split`, `score`, `config`, `place`, `threshold`, `n`, `mean`, `low`, `high`;
+        points where a score is undefined for one of the runs are left out.
     """
     rows = _thresholds(shown)
     parts = [
         _averaged(shown, rows, [*_KEYS, "config", "threshold"], score).assign(score=score)
         for score in SCORES_BY_THRESHOLD
     ]
-    return pd.concat(parts, ignore_index=True)
+    found = pd.concat(parts, ignore_index=True)
+    # Where a run calls no image REAL its precision is undefined, and the others' mean would jump.
+    whole = found.groupby([*_KEYS, "score", "config"])["n"].transform("max")
+    return found[found["n"] == whole].reset_index(drop=True)
 
 
 def reliability(shown: Shown) -> pd.DataFrame:
     """How often images are REAL among those that are given some probability of it.
 
     Made of the counts at 99 thresholds, so that the mean probability of a bin is known to ±0.005.
-    Sets of one class are left out.
+    Sets of one class are left out, and bins with fewer than 10 images over all runs.
 
     Returns:
         `dataset`, `split`, `config`, `place`, `bin` (from 0), `predicted` (mean probability of REAL
@@ -104,11 +112,14 @@ def reliability(shown: Shown) -> pd.DataFrame:
     binned = pd.concat(parts, ignore_index=True)
     keys = [*_KEYS, "config", "bin"]
     means = binned.groupby(keys)[["predicted", "images"]].mean().reset_index()
-    return _averaged(shown, binned, keys, "observed").merge(means, on=keys)
+    found = _averaged(shown, binned, keys, "observed").merge(means, on=keys)
+    return found[found["images"] * found["n"] >= MIN_IMAGES].reset_index(drop=True)
 
 
 def class_scores(shown: Shown) -> pd.DataFrame:
     """Accuracy by content class, coarse class and generator, at the longest length.
+
+    A kind with one name alone is left out.
 
     Returns:
         `dataset`, `split`, `kind`, `name`, `of` (names of that kind, drawn or not), `images`,
@@ -117,6 +128,7 @@ def class_scores(shown: Shown) -> pd.DataFrame:
     rows = _at_the_end(shown, "classes", shown.best(MAX_ROWS))
     by = [*_KEYS, "kind"]
     rows["of"] = rows.groupby(by)["name"].transform("nunique")
+    rows = rows[rows["of"] > 1]
     means = rows.groupby([*by, "name"])["accuracy"].mean().reset_index()
     hardest = means.sort_values("accuracy").groupby(by).head(MAX_COLUMNS)
     rows = rows.rename(columns={"n": "images"}).merge(hardest[[*by, "name"]], on=[*by, "name"])
@@ -165,17 +177,62 @@ def transfer(shown: Shown) -> pd.DataFrame:
     reached = dict(zip(own["label"], own["mean"], strict=True))
     wanted["behind"] = wanted["mean"] - _looked_up(wanted["label"], reached)
     columns = ["config", "place", "dataset", "n", "mean", "low", "high", "behind", "one_class"]
-    order = {dataset: number for number, (dataset, _) in enumerate(shown.datasets)}
-    return wanted.sort_values("dataset", key=lambda names: names.map(order), kind="stable")[
-        columns
-    ].reset_index(drop=True)
+    sets = {dataset: number for number, (dataset, _) in enumerate(shown.datasets)}
+    configs = {name: number for number, name in enumerate(shown.names.values())}
+    wanted["row"], wanted["column"] = wanted["config"].map(configs), wanted["dataset"].map(sets)
+    return wanted.sort_values(["row", "column"])[columns].reset_index(drop=True)
+
+
+def differences(shown: Shown) -> pd.DataFrame:
+    """Each config against the baseline, or the best, on the first data set at the longest length.
+
+    Returns:
+        `config`, `place`, `reference` (the other config), `n` (pairs of runs), `difference`, `low`,
+        `high`, `p`, `p_holm`, `significant`, `seeds_needed`; the largest difference first.
+    """
+    columns = ["config", "place", "reference", *COLUMNS[1:]]
+    found = references(shown, shown.metric)
+    where = [at for at in found if at[1:] in shown.datasets[:1]]
+    if not where:
+        return pd.DataFrame(columns=columns)
+    reference = found[max(where)]
+    rows = reference.others.dropna(subset=["difference"])
+    rows = rows[rows["label"].isin(shown.best(MAX_LINES))].copy()
+    rows["config"] = rows["label"].map(shown.names)
+    rows["place"] = shown.place(rows["config"])
+    rows["reference"] = shown.names[reference.label]
+    rows = rows.sort_values("difference", ascending=lower_is_better(shown.metric))
+    return rows[columns].head(MAX_COLUMNS).reset_index(drop=True)
+
+
+def variance(shown: Shown) -> pd.DataFrame:
+    """Shares of the variance between runs of the foremost score on the first data set.
+
+    Returns:
+        `kind` (`main`, `interaction`, `seed` or `residual`), `term`, `share`, `df`, `p`, `n`; the
+        largest share first, what is left over last.
+    """
+    content = shown.content
+    rows = frame(
+        content.effects.filter(
+            (pc.field("stage") == content.stage)
+            & (pc.field("metric") == shown.metric)
+            & (pc.field("level") == "")
+            & (pc.field("kind") != "importance")
+        )
+    ).dropna(subset=["share"])
+    rows = rows[_in(rows, shown.datasets[:1])]
+    left = rows["kind"] == "residual"
+    rows = rows.assign(left=left).sort_values(["left", "share"], ascending=[True, False])
+    return rows[["kind", "term", "share", "df", "p", "n"]].head(MAX_COLUMNS).reset_index(drop=True)
 
 
 def placements(shown: Shown) -> pd.DataFrame:
     """The foremost score by placement and by all other scientific values, at the longest length.
 
     Returns:
-        `architecture`, `placement`, `n`, `mean`, `low`, `high`; empty below two placements.
+        `architecture`, `placement`, `n`, `mean`, `low`, `high`, in the order of the specification;
+        empty below two placements.
     """
     rows = _foremost(shown)
     rows = rows[rows["epochs"] == _looked_up(rows["label"], shown.lengths)]
@@ -185,6 +242,8 @@ def placements(shown: Shown) -> pd.DataFrame:
     if rows["placement"].nunique() < 2 or len(rows) > MAX_ROWS * MAX_COLUMNS:
         return pd.DataFrame(columns=["architecture", "placement", "n", "mean", "low", "high"])
     rows["architecture"] = [_architecture(json.loads(label), labels) for label in rows["label"]]
+    rows["asked"] = rows["label"].map({label: n for n, label in enumerate(shown.asked["label"])})
+    rows = rows.sort_values("asked")
     return rows[["architecture", "placement", "n", "mean", "low", "high"]].reset_index(drop=True)
 
 
@@ -329,6 +388,9 @@ def _summary(shown: Shown) -> pd.DataFrame:
     rows = frame(content.summary.filter(pc.field("stage") == content.stage))
     rows["config"] = rows["label"].map(shown.names)
     rows["place"] = shown.place(rows["config"])
+    share = rows["unit"] == "share"
+    rows["low"] = rows["low"].mask(share, rows["low"].clip(0))
+    rows["high"] = rows["high"].mask(share, rows["high"].clip(upper=1))
     return rows
 
 

@@ -25,6 +25,14 @@ def lower_is_better(metric: str) -> bool:
     return metric.startswith(LOWER_IS_BETTER)
 
 
+_WORDS = {"auroc": "AUROC", "f1": "F1", "ece": "ECE", "tpr": "recall", "fpr": "% false positives"}
+
+
+def in_words(metric: str) -> str:
+    """A score as a reader knows it."""
+    return " ".join(_WORDS.get(word, word) for word in metric.split("_"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shown:
     """What a report is made of, and how its configs stand."""

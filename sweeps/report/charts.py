@@ -1,0 +1,534 @@
+"""The figures of the page: frames to charts with captions, and words for who does not see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cifake.tables import score_unit
+from sweeps.report import frames, search_frames
+from sweeps.report.shown import Shown, in_words, lower_is_better
+from sweeps.report.vega_lite import (
+    FEW_POINTS,
+    SCROLLED_COLUMNS,
+    Spec,
+    bars,
+    costs_spec,
+    curves,
+    differences_spec,
+    epoch_axis,
+    gates_spec,
+    heat_map,
+    heat_width,
+    history_spec,
+    parallel_spec,
+    reliability_spec,
+    timeline_spec,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One chart of a figure."""
+
+    title: str
+    """What tells it from its neighbours; empty where it stands alone."""
+
+    spec: Spec
+    """Vega-Lite, without data."""
+
+    data: pd.DataFrame
+    """What is drawn, and what a reader who sees no chart is given as a table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """Charts with one caption."""
+
+    id: str
+    title: str
+    caption: str
+    alt: str
+    """What is to be seen, in words."""
+
+    panels: tuple[Panel, ...]
+    legend: bool = False
+    """Whether the page's colours of configs are used."""
+
+    scrolls: bool = False
+    """Whether it can be wider than a narrow screen."""
+
+    width: int = 46
+    """Of one chart at most, in em of the text."""
+
+
+def result_figures(shown: Shown) -> list[Figure]:
+    """How configs differ."""
+    return _some(differences(shown), placements(shown), variance(shown))
+
+
+def learning_figures(shown: Shown) -> list[Figure]:
+    """How scores came about."""
+    return _some(learning(shown), difficulty(shown))
+
+
+def decision_figures(shown: Shown) -> list[Figure]:
+    """What probabilities are worth."""
+    return _some(thresholds(shown), reliability(shown))
+
+
+def search_figures(shown: Shown) -> list[Figure]:
+    """What a search tried."""
+    return _some(history(shown), importances(shown), parallel(shown))
+
+
+def cost_figures(shown: Shown) -> list[Figure]:
+    """What it took."""
+    return _some(costs(shown), timeline(shown))
+
+
+def differences(shown: Shown) -> Figure | None:
+    """Each config's difference to the reference, paired by seed."""
+    data = frames.differences(shown)
+    if data.empty:
+        return None
+    scaled, name = _scaled(data, shown.metric, ("difference", "low", "high"))
+    title = f"difference in {name}"
+    told = int(data["significant"].fillna(value=False).sum())
+    reference = str(data["reference"].iloc[0])
+    return Figure(
+        id="differences",
+        title=f"Differences to {reference}",
+        caption=f"{_at(shown.datasets[0])}, mean of the differences paired by seed and its 95 % "
+        "interval (Student’s t). Filled: significant at 5 % after Holm’s correction, by the exact "
+        "sign-flip test.",
+        alt=f"{_count(len(data), 'config')} against {reference}; {told or 'none'} differ"
+        f"{'s' if told == 1 else ''} significantly.",
+        panels=(Panel(title="", spec=differences_spec(title), data=scaled),),
+    )
+
+
+def placements(shown: Shown) -> Figure | None:
+    """Architecture by placement."""
+    data = frames.placements(shown)
+    if data.empty:
+        return None
+    scaled, name = _scaled(data, shown.metric)
+    spec = heat_map(scaled, "placement", "architecture", name, worse=lower_is_better(shown.metric))
+    best = _best(data, shown.metric)
+    return Figure(
+        id="placements",
+        title="Architecture and placement",
+        caption=f"{_at(shown.datasets[0])}, mean {name} over runs, at the longest length.",
+        alt=f"{_count(data['architecture'].nunique(), 'architecture')} by "
+        f"{_count(data['placement'].nunique(), 'placement')}; best is {best['architecture']} at "
+        f"{best['placement']}.",
+        panels=(Panel(title="", spec=spec, data=scaled),),
+        scrolls=data["placement"].nunique() > SCROLLED_COLUMNS,
+        width=heat_width(data["placement"].nunique()),
+    )
+
+
+def variance(shown: Shown) -> Figure | None:
+    """Share of the variance that each parameter explains."""
+    data = frames.variance(shown)
+    if data.empty:
+        return None
+    first = data.iloc[0]
+    return Figure(
+        id="variance",
+        title="What the differences come from",
+        caption=f"{_at(shown.datasets[0])}, share of the variance of {shown.metric} between runs "
+        "that goes with each parameter, with two together, with the seed, and with none of them.",
+        alt=f"The largest share, {100 * first['share']:.0f} %, goes with {first['term']}.",
+        panels=(Panel(title="", spec=bars("of the variance, %"), data=_percent(data, ("share",))),),
+    )
+
+
+def learning(shown: Shown) -> Figure | None:
+    """Score by epoch."""
+    data = frames.learning_curves(shown)
+    panels = []
+    for where in shown.datasets:
+        rows = _where(data, where)
+        if rows["epoch"].nunique() > 1:
+            scaled, name = _scaled(rows, shown.metric)
+            spec = curves(
+                scaled, epoch_axis(rows), name, marked=rows["epoch"].nunique() <= FEW_POINTS
+            )
+            panels.append(Panel(title=_at(where), spec=spec, data=scaled))
+    if not panels:
+        return None
+    others = " Other configs are grey." if (data["place"] < 0).any() else ""
+    return Figure(
+        id="learning",
+        title="Learning curves",
+        caption=f"{_capital(in_words(shown.metric))} by epoch, mean over seeds with its 95 % "
+        f"interval (Student’s t) as a band.{others}",
+        alt=f"{_count(data['config'].nunique(), 'config')} over "
+        f"{_count(int(data['epoch'].max()), 'epoch')}. "
+        + _leader(shown, data[data["epoch"] == data["epoch"].max()], shown.metric),
+        panels=tuple(panels),
+        legend=True,
+    )
+
+
+def difficulty(shown: Shown) -> Figure | None:
+    """Training loss within the first epoch."""
+    data = frames.difficulty(shown)
+    if data.groupby("config").size().max() < 2 if len(data) else True:
+        return None
+    x = {"field": "images_seen", "title": "images seen", "axis": {"format": "~s"}}
+    spec = curves(
+        data, x, "training loss, nats", marked=data["images_seen"].nunique() <= FEW_POINTS
+    )
+    first, last = (data[data["images_seen"] == f(data["images_seen"])] for f in (min, max))
+    return Figure(
+        id="difficulty",
+        title="The first epoch",
+        caption="Training loss of images that are seen for the first time, over those since the "
+        "point before; mean over seeds with its 95 % interval.",
+        alt=f"The loss goes from {first['mean'].mean():.2f} to {last['mean'].mean():.2f} nats on "
+        "average within the first epoch.",
+        panels=(Panel(title="", spec=spec, data=data),),
+        legend=True,
+    )
+
+
+def thresholds(shown: Shown) -> Figure | None:
+    """Scores by decision threshold."""
+    data = frames.threshold_curves(shown)
+    panels = []
+    for number, where in enumerate(shown.datasets):
+        for score in ("accuracy", "f1") if number == 0 else ("accuracy",):
+            rows = _where(data, where)
+            rows = rows[rows["score"] == score]
+            if len(rows):
+                scaled, name = _scaled(rows, score)
+                x = {
+                    "field": "threshold",
+                    "title": "threshold of REAL",
+                    "scale": {"domain": [0, 1]},
+                }
+                spec = curves(scaled, x, name, marked=False, rule=0.5)
+                panels.append(
+                    Panel(
+                        title=f"{_at(where)}, {score}", spec=spec, data=scaled.drop(columns="score")
+                    )
+                )
+    if not panels:
+        return None
+    return Figure(
+        id="thresholds",
+        title="Score against threshold",
+        caption="Images count as REAL at a probability of at least the threshold; mean over seeds "
+        "with its 95 % interval, at the longest length. The dashed line is 0.5. A threshold that "
+        "is read off a test set is an oracle’s: the table’s scores take 0.5.",
+        alt=_peak(data, shown.datasets[0]),
+        panels=tuple(panels),
+        legend=True,
+    )
+
+
+def reliability(shown: Shown) -> Figure | None:
+    """Observed against predicted probability."""
+    data = frames.reliability(shown)
+    panels = []
+    for where in shown.datasets:
+        rows = _where(data, where)
+        if len(rows):
+            scaled = _percent(rows, ("predicted", "mean", "low", "high"))
+            panels.append(Panel(title=_at(where), spec=reliability_spec(), data=scaled))
+    if not panels:
+        return None
+    gap = (data["mean"] - data["predicted"]).abs()
+    off = float(np.average(gap, weights=data["images"]))
+    return Figure(
+        id="reliability",
+        title="Reliability",
+        caption="Share of REAL among the images that are given some probability of REAL, in ten "
+        "bins; on the diagonal a network is calibrated. Mean over seeds with its 95 % interval.",
+        alt=f"On average a bin is {100 * off:.1f} points off the diagonal, by number of images.",
+        panels=tuple(panels),
+        legend=True,
+    )
+
+
+def classes(shown: Shown) -> list[Figure]:
+    """Accuracy by class and by generator: a heat map for each set and kind."""
+    data = frames.class_scores(shown)
+    found: list[Figure] = []
+    for (dataset, split, kind), group in data.groupby(["dataset", "split", "kind"], sort=False):
+        order = list(dict.fromkeys(shown.names.values()))
+        by_name = group.groupby("name")["mean"].mean().sort_values()
+        rows = group.assign(
+            rank=group["name"].map({name: n for n, name in enumerate(by_name.index)}),
+            column=group["config"].map({name: n for n, name in enumerate(order)}),
+        ).sort_values(["rank", "column"])
+        rows = rows.drop(columns=["rank", "column", "dataset", "split", "kind", "place"])
+        word = _KINDS.get(str(kind), str(kind))
+        of = int(group["of"].iloc[0])
+        kept = "" if of == len(by_name) else f" The {len(by_name)} hardest of {of}."
+        scaled = _percent(rows.drop(columns="of"), ("mean", "low", "high"))
+        found.append(
+            Figure(
+                id=f"classes-{len(found)}",
+                title=f"Accuracy by {word}, {dataset}",
+                caption=f"{_at((str(dataset), str(split)))}, mean over runs at the longest length, "
+                f"the hardest first.{kept}",
+                alt=f"Hardest is {by_name.index[0]} with {100 * by_name.iloc[0]:.1f} %, easiest "
+                f"{by_name.index[-1]} with {100 * by_name.iloc[-1]:.1f} %.",
+                panels=(
+                    Panel(
+                        title="",
+                        spec=heat_map(scaled, "config", "name", "accuracy, %"),
+                        data=scaled,
+                    ),
+                ),
+                scrolls=rows["config"].nunique() > SCROLLED_COLUMNS,
+                width=heat_width(rows["config"].nunique()),
+            )
+        )
+    return found
+
+
+def history(shown: Shown) -> Figure | None:
+    """Proposals in their order."""
+    data = search_frames.history(shown.content)
+    if data.empty:
+        return None
+    metric = str(data["metric"].iloc[0])
+    panels = tuple(
+        Panel(
+            title=str(study),
+            spec=history_spec(metric),
+            data=group.drop(columns=["study", "metric"]),
+        )
+        for study, group in list(data.groupby("study"))[: frames.MAX_DATASETS]
+    )
+    stopped = int(data["stopped"].sum())
+    return Figure(
+        id="history",
+        title="Proposals in their order",
+        caption=f"{metric} of each proposal, mean over seeds; bars reach from the lowest to the "
+        "highest seed. The line is the best so far. Hollow: stopped early, at fewer epochs.",
+        alt=f"{_count(len(data), 'proposal')}, {stopped} stopped early; the best reaches "
+        f"{shown.content.proposals[0].reached.scores[metric]:.4g}.",
+        panels=panels,
+    )
+
+
+def importances(shown: Shown) -> Figure | None:
+    """Importance of each parameter of a search."""
+    data = search_frames.importances(shown.content)
+    if data.empty:
+        return None
+    first = data.iloc[0]
+    border = data[data["at_border"].fillna(value=False)]["term"].unique()
+    flag = (
+        f" The best value of {', '.join(border)} lies at the border of the space: widen it."
+        if len(border)
+        else ""
+    )
+    panels = tuple(
+        Panel(
+            title=str(metric),
+            spec=bars("of the importance, %"),
+            data=_percent(group.drop(columns=["metric", "method"]), ("share",)),
+        )
+        for metric, group in data.groupby("metric", sort=False)
+    )
+    return Figure(
+        id="importances",
+        title="Which parameters matter",
+        caption=f"Importance by {first['method']}, from {first['n']} proposals.{flag}",
+        alt=f"Most important is {first['term']} with {100 * first['share']:.0f} %.",
+        panels=panels,
+    )
+
+
+def parallel(shown: Shown) -> Figure | None:
+    """Proposals across their parameters."""
+    data = search_frames.parallel(shown.content)
+    if data.empty:
+        return None
+    ticks = search_frames.parallel_ticks(shown.content)
+    search = shown.content.spec.search if shown.content.spec else None
+    worse = search is not None and search.mode[0] == "min"
+    axes = list(dict.fromkeys(data["axis"]))
+    return Figure(
+        id="parallel",
+        title="Proposals across their parameters",
+        caption=f"A line is a proposal, the stronger the better by {axes[-1]}; dashed: stopped "
+        "early. “–”: the parameter does not exist there.",
+        alt=f"{_count(data['proposal'].nunique(), 'proposal')} over {', '.join(axes[:-1])}. "
+        + _best_values(data),
+        panels=(
+            Panel(
+                title="",
+                spec=parallel_spec(axes, ticks, worse=worse),
+                data=data.drop(columns="order"),
+            ),
+        ),
+        scrolls=len(axes) > 4,
+    )
+
+
+def costs(shown: Shown) -> Figure | None:
+    """Cost against score."""
+    data = frames.costs(shown)
+    if len(data) < 2:
+        return None
+    scaled, name = _scaled(data, shown.metric)
+    front = data[data["pareto"]]
+    cheapest, dearest = front.iloc[0], front.iloc[-1]
+    return Figure(
+        id="costs",
+        title="Cost against score",
+        caption=f"{_at(shown.datasets[0])}, {name} against the seconds that one run was trained; "
+        "each config at each length. The line is the front: nothing is as cheap and better. Times "
+        "are of the machines that trained, and of their company in a stack.",
+        alt=f"{_count(len(front), 'point')} of {len(data)} on the front, from {cheapest['config']} "
+        f"after {cheapest['seconds']:.3g} s to {dearest['config']} after "
+        f"{dearest['seconds']:.3g} s.",
+        panels=(Panel(title="", spec=costs_spec(name), data=scaled),),
+        legend=True,
+    )
+
+
+def timeline(shown: Shown) -> Figure | None:
+    """When what was trained."""
+    data = frames.timeline(shown)
+    if data.empty:
+        return None
+    hosts = list(data.groupby("host"))[: frames.MAX_DATASETS]
+    panels = tuple(
+        Panel(title=str(host) if len(hosts) > 1 else "", spec=timeline_spec(), data=group)
+        for host, group in hosts
+    )
+    spent = data["end"].max() - data["start"].min()
+    return Figure(
+        id="timeline",
+        title="Who worked when",
+        caption="A bar is a stack of runs, from its first start to its last write; a row is a "
+        "place on a machine, for runs do not note which worker trained them. Outlined: failed.",
+        alt=f"{_count(len(data), 'stack')} on {_count(data['host'].nunique(), 'machine')} and "
+        f"{_count(int(data.groupby('host')['lane'].max().sum()), 'row')} within {_lasting(spent)}.",
+        panels=panels,
+        legend=True,
+    )
+
+
+def gates(table: pd.DataFrame) -> Figure | None:
+    """Gates of attention modules by channel, of REAL and of FAKE images."""
+    if table.empty:
+        return None
+    panels = []
+    for (run, site), group in list(table.groupby(["run_id", "site"], sort=False))[:12]:
+        rows = group[["label", "channel", "mean", "std", "n"]]
+        panels.append(Panel(title=f"{site}, run {str(run)[:8]}", spec=gates_spec(), data=rows))
+    apart = table.pivot_table(index=["run_id", "site", "channel"], columns="label", values="mean")
+    widest = (apart["REAL"] - apart["FAKE"]).abs().max() if {"REAL", "FAKE"} <= {*apart} else np.nan
+    return Figure(
+        id="gates",
+        title="Gates of the attention modules",
+        caption="Mean gate of each channel over REAL and over FAKE images, ± a standard deviation "
+        "over images.",
+        alt=""
+        if np.isnan(widest)
+        else f"REAL and FAKE differ by {widest:.2g} at most in a channel.",
+        panels=tuple(panels),
+    )
+
+
+_KINDS = {
+    "content_class": "content class",
+    "coarse_class": "coarse class",
+    "generator": "generator",
+}
+
+
+def _scaled(
+    rows: pd.DataFrame, metric: str, columns: Sequence[str] = ("mean", "low", "high")
+) -> tuple[pd.DataFrame, str]:
+    """Shares in percent, and the name of the score with its unit."""
+    words = in_words(metric)
+    unit = score_unit(metric)
+    if unit != "share":
+        return rows, f"{words}, {unit}" if unit else words
+    return _percent(rows, columns), f"{words}, %"
+
+
+def _percent(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    return rows.assign(**{column: 100 * rows[column].astype("float64") for column in columns})
+
+
+def _best(rows: pd.DataFrame, metric: str) -> dict[str, Any]:
+    """The row with the best mean."""
+    ordered = rows.sort_values("mean", ascending=lower_is_better(metric), kind="stable")
+    return {str(name): value for name, value in ordered.to_dict("records")[0].items()}
+
+
+def _where(data: pd.DataFrame, where: tuple[str, str]) -> pd.DataFrame:
+    rows = data[(data["dataset"] == where[0]) & (data["split"] == where[1])]
+    return rows.drop(columns=["dataset", "split"])
+
+
+def _leader(shown: Shown, rows: pd.DataFrame, metric: str) -> str:
+    """Who is best in the first data set of some rows."""
+    found = next((found for at in shown.datasets if len(found := _where(rows, at))), None)
+    if found is None:
+        return ""
+    best = _best(found, metric)
+    return f"At the end {best['config']} is best, with {_in_words(best['mean'], metric)}."
+
+
+def _in_words(value: float, metric: str) -> str:
+    return f"{100 * value:.2f} %" if score_unit(metric) == "share" else f"{value:.4g}"
+
+
+def _peak(data: pd.DataFrame, where: tuple[str, str]) -> str:
+    rows = _where(data, where)
+    rows = rows[rows["score"] == "accuracy"]
+    if rows.empty:
+        return "Scores by threshold."
+    best = _best(rows, "accuracy")
+    return (
+        f"On {_at(where)} accuracy is highest, {100 * best['mean']:.2f} %, for {best['config']} at "
+        f"a threshold of {best['threshold']:.2f}."
+    )
+
+
+def _best_values(data: pd.DataFrame) -> str:
+    best = data[data["proposal"] == 1]
+    told = ", ".join(
+        f"{axis} {value}" for axis, value in zip(best["axis"], best["value"], strict=True)
+    )
+    return f"The best has {told}."
+
+
+def _lasting(spent: pd.Timedelta) -> str:
+    seconds = spent.total_seconds()
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _at(where: tuple[str, str]) -> str:
+    return " ".join(where)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" + ("" if number == 1 else "s")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _some(*found: Figure | None) -> list[Figure]:
+    return [figure for figure in found if figure is not None]

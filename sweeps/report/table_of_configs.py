@@ -1,0 +1,265 @@
+"""The table of configs on the page: a row for each config, length, data set and split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import pyarrow.compute as pc
+
+from cifake.tables import score_unit
+from sweeps.aggregate import frame
+from sweeps.report.headline import cell_text, varying
+from sweeps.report.reference import Reference, references
+from sweeps.report.shown import Shown, in_words
+
+ENOUGH = 6
+"""Seeds below which no paired difference can be significant at 5 %."""
+
+MAX_TABLE_ROWS = 2000
+"""Rows of the table; of more, those of the best configs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One cell: what is read, and what it is sorted by."""
+
+    text: str
+    value: float | str | None = None
+    whisker: tuple[float, float, float] | None = None
+    """Places of low, mean and high in the column, from 0 to 1."""
+
+    mark: str = ""
+    """Of a difference that is significant: better or worse."""
+
+    title: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRow:
+    """One row."""
+
+    place: int
+    epochs: int
+    longest: bool
+    where: str
+    cells: tuple[Cell, ...]
+    reference: bool
+    """Whether the others are held against it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigTable:
+    """The table of configs."""
+
+    parameters: tuple[str, ...]
+    columns: tuple[tuple[str, str], ...]
+    """Names of the columns after the parameters, each with what explains it."""
+
+    rows: tuple[TableRow, ...]
+    lengths: tuple[int, ...]
+    wheres: tuple[str, ...]
+    dropped: int
+    """Rows that there was no room for."""
+
+    few: int | None
+    """The least number of seeds, where it is too few for any difference to be significant."""
+
+    held_against: bool
+    """Whether differences were taken."""
+
+
+_Place = tuple[str, int, str, str]
+"""Label, epochs, data set and split."""
+
+
+def config_table(shown: Shown) -> ConfigTable | None:
+    """The table of configs; null where nothing was evaluated."""
+    scores = _Scores(shown)
+    if not scores.places:
+        return None
+    rows = tuple(_row(shown, scores, place) for place in scores.places)
+    least = min((int(row["n"]) for row in scores.foremost if row["n"]), default=0)
+    return ConfigTable(
+        parameters=tuple(_shortened(scores.parameters)),
+        columns=tuple(_columns(scores)),
+        rows=rows[:MAX_TABLE_ROWS],
+        lengths=tuple(sorted({row.epochs for row in rows})),
+        wheres=tuple(dict.fromkeys(row.where for row in rows)),
+        dropped=max(0, len(rows) - MAX_TABLE_ROWS),
+        few=least if 0 < least < ENOUGH else None,
+        held_against=bool(scores.held),
+    )
+
+
+class _Scores:
+    """What the rows are made of."""
+
+    def __init__(self, shown: Shown) -> None:
+        content = shown.content
+        self.metrics = list(dict.fromkeys([shown.metric, *content.compare.metrics]))
+        summary = frame(content.summary.filter(pc.field("stage") == content.stage))
+        summary = summary[summary["metric"].isin(self.metrics) & summary["label"].isin(shown.names)]
+        # Rows that are looked at together have one scale: the longest of each, else one length.
+        longest = summary["epochs"] == summary["label"].map(shown.lengths)
+        summary["scale"] = summary["epochs"].mask(longest, 0)
+        self.spans = {
+            key: (float(group["low"].fillna(group["mean"]).min()), _top(group))
+            for key, group in summary.groupby(["metric", "dataset", "split", "scale"])
+        }
+        self.rows: dict[_Place, dict[str, dict[str, Any]]] = {}
+        for row in summary.to_dict("records"):
+            place = (row["label"], int(row["epochs"]), row["dataset"], row["split"])
+            self.rows.setdefault(place, {})[row["metric"]] = {str(k): v for k, v in row.items()}
+        order = {label: number for number, label in enumerate(shown.names)}
+        sets = {where: number for number, where in enumerate(shown.datasets)}
+        self.places = sorted(self.rows, key=lambda at: (sets[at[2:]], order[at[0]], at[1]))
+        self.foremost = [found[shown.metric] for found in self.rows.values()]
+        self.held = references(shown, shown.metric)
+        self.ranking = _ranking(shown)
+        self.labels: dict[str, dict[str, Any]] = {each: json.loads(each) for each in shown.names}
+        every = list(self.labels.values())
+        self.parameters = varying(every) or list(every[0])[:1]
+        self.lengths = summary["epochs"].nunique() > 1
+        self.wheres = len(shown.datasets) > 1
+
+
+def _row(shown: Shown, scores: _Scores, place: _Place) -> TableRow:
+    label, epochs, dataset, split = place
+    found = scores.rows[place]
+    first = found[shown.metric]
+    reference = scores.held.get((epochs, dataset, split))
+    cells = [_parameter(scores.labels[label].get(name)) for name in scores.parameters]
+    if scores.lengths:
+        cells.append(Cell(text=str(epochs), value=epochs))
+    for metric in scores.metrics:
+        span = scores.spans.get((metric, dataset, split, first["scale"]))
+        cells.append(_score(found.get(metric), span, metric))
+    if scores.held:
+        cells += _difference(label, reference, shown.metric)
+    if scores.ranking:
+        cells += _standing(scores.ranking.get(place))
+    cells.append(_seeds(int(first["n"]), int(first["n_missing"])))
+    if scores.wheres:
+        cells.append(Cell(text=f"{dataset} {split}"))
+    return TableRow(
+        place=int(shown.place(pd.Series([shown.names[label]])).iloc[0]),
+        epochs=epochs,
+        longest=epochs == shown.lengths[label],
+        where=f"{dataset} {split}",
+        cells=tuple(cells),
+        reference=reference is not None and reference.label == label,
+    )
+
+
+def _columns(scores: _Scores) -> list[tuple[str, str]]:
+    columns = [("epochs", "Length of training.")] if scores.lengths else []
+    columns += [(_named(metric), _SCORE) for metric in scores.metrics]
+    if scores.held:
+        columns += [("difference", _DIFFERENCE), ("p", _P)]
+    if scores.ranking:
+        columns += [("P(best)", _P_BEST), ("group", _GROUP)]
+    columns.append(("seeds", "Runs with a value."))
+    return [*columns, *([("evaluated on", "Data set and split.")] if scores.wheres else [])]
+
+
+def _seeds(n: int, missing: int) -> Cell:
+    if not missing:
+        return Cell(text=str(n), value=n)
+    title = f"{missing} missing, failed or not yet trained"
+    return Cell(text=f"{n} of {n + missing}", value=n, title=title)
+
+
+_SCORE = "Mean over seeds at threshold 0.5, with its 95 % interval (Student’s t)."
+_DIFFERENCE = "To what the row marked “reference” has, paired by seed."
+_P = "Exact sign-flip permutation test, after Holm’s correction."
+_P_BEST = "Share of bootstrap resamples of the seeds in which the config is first."
+_GROUP = "Configs that share a letter are not told apart."
+
+
+def _ranking(shown: Shown) -> Mapping[tuple[Any, ...], Mapping[str, Any]]:
+    content = shown.content
+    rows = content.ranking.filter(
+        (pc.field("stage") == content.stage) & (pc.field("metric") == shown.metric)
+    ).to_pylist()
+    return {(row["label"], row["epochs"], row["dataset"], row["split"]): row for row in rows}
+
+
+def _top(group: pd.DataFrame) -> float:
+    return float(group["high"].fillna(group["mean"]).max())
+
+
+def _parameter(value: Any) -> Cell:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Cell(text=cell_text(value), value=value if number else cell_text(value))
+
+
+def _score(row: Mapping[str, Any] | None, span: tuple[float, float] | None, metric: str) -> Cell:
+    if row is None or pd.isna(row["mean"]) or span is None:
+        return Cell(text="–", title="Undefined on these images, or of no run.")
+    share = score_unit(metric) == "share"
+    factor = 100 if share else 1
+    digits = 2 if share else 4
+    mean, low, high = row["mean"], row["low"], row["high"]
+    if pd.isna(low):
+        return Cell(text=f"{factor * mean:.{digits}f}", value=mean)
+    low_end, top_end = (max(0.0, span[0]), min(1.0, span[1])) if share else span
+    wide = (top_end - low_end) or 1.0
+    whisker = tuple(min(1.0, max(0.0, (v - low_end) / wide)) for v in (low, mean, high))
+    return Cell(
+        text=f"{factor * mean:.{digits}f} ± {factor * (high - low) / 2:.{digits}f}",
+        value=mean,
+        whisker=(whisker[0], whisker[1], whisker[2]),
+        title=f"{factor * low:.{digits}f} to {factor * high:.{digits}f}",
+    )
+
+
+def _difference(label: str, reference: Reference | None, metric: str) -> list[Cell]:
+    nothing = [Cell(text="–"), Cell(text="–")]
+    if reference is None:
+        return nothing
+    if reference.label == label:
+        return [Cell(text="reference", value=0.0), Cell(text="")]
+    found = reference.others[reference.others["label"] == label]
+    if found.empty or pd.isna(found["difference"].iloc[0]):
+        return nothing
+    row = found.iloc[0]
+    factor, digits = (100, 2) if score_unit(metric) == "share" else (1, 4)
+    marked = pd.notna(row["significant"]) and bool(row["significant"])
+    mark = ("higher" if row["difference"] > 0 else "lower") if marked else ""
+    title = (
+        ""
+        if pd.isna(row["low"])
+        else f"{factor * row['low']:+.{digits}f} to {factor * row['high']:+.{digits}f}, "
+        f"{row['n']} pairs"
+    )
+    text = f"{factor * row['difference']:+.{digits}f}".replace("-", "−")
+    difference = Cell(text=text, value=row["difference"], mark=mark, title=title)
+    p = row["p_holm"]
+    if pd.isna(p):
+        return [difference, Cell(text="–")]
+    return [difference, Cell(text="< 0.001" if p < 0.001 else f"{p:.3f}", value=float(p))]
+
+
+def _standing(row: Mapping[str, Any] | None) -> list[Cell]:
+    if row is None:
+        return [Cell(text="–"), Cell(text="–")]
+    best = row["p_best"]
+    text = "–" if best is None else f"{best:.2f}"
+    return [Cell(text=text, value=best), Cell(text=row["group"] or "–", value=row["group"] or "")]
+
+
+def _named(metric: str) -> str:
+    return in_words(metric) + (", %" if score_unit(metric) == "share" else "")
+
+
+def _shortened(parameters: Sequence[str]) -> list[str]:
+    """Parameters without the path to them, where they stay apart."""
+    short = [name.rpartition(".")[2] for name in parameters]
+    return [
+        last if short.count(last) == 1 else name
+        for name, last in zip(parameters, short, strict=True)
+    ]
