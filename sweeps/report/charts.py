@@ -108,7 +108,7 @@ def differences(shown: Shown) -> Figure | None:
         "sign-flip test.",
         alt=f"{_count(len(data), 'config')} against {reference}; {told or 'none'} differ"
         f"{'s' if told == 1 else ''} significantly.",
-        panels=(Panel(title="", spec=differences_spec(title), data=scaled),),
+        panels=(Panel(title="", spec=differences_spec(title, len(data)), data=scaled),),
     )
 
 
@@ -145,7 +145,13 @@ def variance(shown: Shown) -> Figure | None:
         caption=f"{_at(shown.datasets[0])}, share of the variance of {shown.metric} between runs "
         "that goes with each parameter, with two together, with the seed, and with none of them.",
         alt=f"The largest share, {100 * first['share']:.0f} %, goes with {first['term']}.",
-        panels=(Panel(title="", spec=bars("of the variance, %"), data=_percent(data, ("share",))),),
+        panels=(
+            Panel(
+                title="",
+                spec=bars("of the variance, %", len(data)),
+                data=_percent(data, ("share",)),
+            ),
+        ),
     )
 
 
@@ -337,7 +343,7 @@ def importances(shown: Shown) -> Figure | None:
     panels = tuple(
         Panel(
             title=str(metric),
-            spec=bars("of the importance, %"),
+            spec=bars("of the importance, %", len(group)),
             data=_percent(group.drop(columns=["metric", "method"]), ("share",)),
         )
         for metric, group in data.groupby("metric", sort=False)
@@ -407,7 +413,11 @@ def timeline(shown: Shown) -> Figure | None:
         return None
     hosts = list(data.groupby("host"))[: frames.MAX_DATASETS]
     panels = tuple(
-        Panel(title=str(host) if len(hosts) > 1 else "", spec=timeline_spec(), data=group)
+        Panel(
+            title=str(host) if len(hosts) > 1 else "",
+            spec=timeline_spec(group["lane"].nunique()),
+            data=group,
+        )
         for host, group in hosts
     )
     spent = data["end"].max() - data["start"].min()

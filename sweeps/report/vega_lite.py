@@ -104,13 +104,13 @@ def _room(rows: pd.DataFrame) -> list[float]:
     ]
 
 
-def differences_spec(title: str) -> Spec:
+def differences_spec(title: str, rows: int) -> Spec:
     """Dots with intervals beside a line at 0; full where significant."""
     y = {"field": "config", "type": "nominal", "sort": None, "title": None, "axis": ROWS}
     interval = {**INTERVAL, "calculate": INTERVAL["calculate"].replace("one run", "one pair")}
     return chart(
         {
-            "height": {"step": 24},
+            "height": 24 * rows,
             "transform": [interval],
             "layer": [
                 {
@@ -307,7 +307,7 @@ def heat_map(rows: pd.DataFrame, x: str, y: str, title: str, *, worse: bool = Fa
         )
     spec = {
         "transform": [INTERVAL],
-        "height": {"step": 24},
+        "height": 24 * rows[y].nunique(),
         "encoding": {
             "x": {
                 "field": x,
@@ -335,11 +335,11 @@ def heat_width(columns: int) -> int:
     return 46 if columns > SCROLLED_COLUMNS else 12 + 6 * columns
 
 
-def bars(title: str) -> Spec:
+def bars(title: str, rows: int) -> Spec:
     """Shares as bars, a term a row."""
     return chart(
         {
-            "height": {"step": 24},
+            "height": 24 * rows,
             "encoding": {
                 "y": {
                     "field": "term",
@@ -554,7 +554,7 @@ def costs_spec(name: str) -> Spec:
     )
 
 
-def timeline_spec() -> Spec:
+def timeline_spec(lanes: int) -> Spec:
     """Bars from start to end, a lane a row."""
     tips = [
         tip("config"),
@@ -573,7 +573,7 @@ def timeline_spec() -> Spec:
     grey = {"condition": {"test": "datum.place < 0", "value": "var(--faint)"}, **_COLOUR}
     return chart(
         {
-            "height": {"step": 20},
+            "height": 20 * lanes,
             "mark": {"type": "bar", "height": 13, "strokeWidth": 1.5},
             "encoding": {
                 "x": {"field": "start", "type": "temporal", "title": None},
