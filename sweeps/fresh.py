@@ -21,7 +21,7 @@ from sweeps.store import Store
 
 FILE = "made.json"
 
-_LIBRARIES = ("matplotlib", "numpy", "pandas", "pyarrow", "scipy")
+_LIBRARIES = ("jinja2", "matplotlib", "numpy", "pandas", "pyarrow", "scipy", "vl-convert-python")
 """What numbers and pictures of a report depend on, beside this project's code."""
 
 _CODE = ("cifake", "sweeps")

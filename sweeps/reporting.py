@@ -16,6 +16,7 @@ from sweeps.aggregate import frame
 from sweeps.gather import RESULTS, Subject, gather, known_labels, results_of
 from sweeps.outcome import stored_cells
 from sweeps.report.console import print_results
+from sweeps.report.content import PAGE
 from sweeps.report.markdown import REPORT
 from sweeps.spec import Compare, Spec, name_problem
 from sweeps.store import Store
@@ -159,8 +160,9 @@ def _report_union(
 
 
 def _say_where(store: Store, name: str, console: Console) -> None:
-    path = f"{store.sweep(name)}/{REPORT}"
-    console.print(f"report: {path}", highlight=False, soft_wrap=True)
+    for what, file in (("report", REPORT), ("page", PAGE)):
+        path = f"{store.sweep(name)}/{file}"
+        console.print(f"{what}: {path}", highlight=False, soft_wrap=True)
 
 
 def _write(

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cifake.tables import score_unit
+from cifake.tables import higher_is_better, score_unit
 from sweeps.report import frames, search_frames
-from sweeps.report.shown import Shown, in_words, lower_is_better
+from sweeps.report.shown import Shown, in_words
 from sweeps.report.vega_lite import (
     FEW_POINTS,
     SCROLLED_COLUMNS,
@@ -99,7 +99,8 @@ def differences(shown: Shown) -> Figure | None:
     scaled, name = _scaled(data, shown.metric, ("difference", "low", "high"))
     title = f"difference in {name}"
     told = int(data["significant"].fillna(value=False).sum())
-    reference = str(data["reference"].iloc[0])
+    found = list(dict.fromkeys(data["reference"]))
+    reference = found[0] if len(found) == 1 else "the baseline"
     return Figure(
         id="differences",
         title=f"Differences to {reference}",
@@ -118,7 +119,9 @@ def placements(shown: Shown) -> Figure | None:
     if data.empty:
         return None
     scaled, name = _scaled(data, shown.metric)
-    spec = heat_map(scaled, "placement", "architecture", name, worse=lower_is_better(shown.metric))
+    spec = heat_map(
+        scaled, "placement", "architecture", name, worse=not higher_is_better(shown.metric)
+    )
     best = _best(data, shown.metric)
     return Figure(
         id="placements",
@@ -479,7 +482,7 @@ def _percent(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 def _best(rows: pd.DataFrame, metric: str) -> dict[str, Any]:
     """The row with the best mean."""
-    ordered = rows.sort_values("mean", ascending=lower_is_better(metric), kind="stable")
+    ordered = rows.sort_values("mean", ascending=not higher_is_better(metric), kind="stable")
     return {str(name): value for name, value in ordered.to_dict("records")[0].items()}
 
 

@@ -16,6 +16,10 @@ STAGES_SHOWN = ("confirm", "grid")
 """Stages whose scores are results, the first that there is: those of a search chose something."""
 
 
+PAGE = "report.html"
+"""The file of the report as a page."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Explanations:
     """What the best networks look at, as `sweeps report --explain` left it."""

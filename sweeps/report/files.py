@@ -6,15 +6,17 @@ from collections.abc import Mapping
 
 import pyarrow.compute as pc
 
-from sweeps.report.content import Content
+from sweeps.report.content import PAGE, Content
 from sweeps.report.figures import learning_curves, save, threshold_curves, threshold_runs
 from sweeps.report.markdown import REPORT, markdown
+from sweeps.report.page import page
 
 
 def files(content: Content) -> Mapping[str, bytes]:
     """Every file of a report, by name."""
     drawn = _figures(content)
-    return {REPORT: markdown(content, list(drawn)).encode(), **drawn}
+    told = {REPORT: markdown(content, list(drawn)).encode(), PAGE: page(content).encode()}
+    return {**told, **drawn}
 
 
 def _figures(content: Content) -> Mapping[str, bytes]:

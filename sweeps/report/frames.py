@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 from scipy.special import stdtrit
 
 from cifake.parameters import EPOCHS
-from cifake.tables import RunTable, score_unit
+from cifake.tables import RunTable, higher_is_better, score_unit
 from sweeps.aggregate import frame
 from sweeps.objectives import fronts
-from sweeps.report.reference import COLUMNS, references
-from sweeps.report.shown import Shown, lower_is_better
+from sweeps.report.reference import NUMBERS, held_against
+from sweeps.report.shown import Shown
 from sweeps.statistics import CONFIDENCE
 
 MAX_LINES = 200
@@ -184,25 +184,23 @@ def transfer(shown: Shown) -> pd.DataFrame:
 
 
 def differences(shown: Shown) -> pd.DataFrame:
-    """Each config against the baseline, or the best, on the first data set at the longest length.
+    """Each config against its reference, on the first data set at the longest length.
 
     Returns:
         `config`, `place`, `reference` (the other config), `n` (pairs of runs), `difference`, `low`,
         `high`, `p`, `p_holm`, `significant`, `seeds_needed`; the largest difference first.
     """
-    columns = ["config", "place", "reference", *COLUMNS[1:]]
-    found = references(shown, shown.metric)
-    where = [at for at in found if at[1:] in shown.datasets[:1]]
-    if not where:
-        return pd.DataFrame(columns=columns)
-    reference = found[max(where)]
-    rows = reference.others.dropna(subset=["difference"])
-    rows = rows[rows["label"].isin(shown.best(MAX_LINES))].copy()
-    rows["config"] = rows["label"].map(shown.names)
+    rows = held_against(shown.content, shown.metric).dropna(subset=["difference"])
+    rows = rows[_in(rows, shown.datasets[:1])]
+    rows = rows[rows["epochs"] == rows["epochs"].max()]
+    rows = rows.assign(
+        config=rows["label"].map(shown.names), reference=rows["reference"].map(shown.names)
+    )
     rows["place"] = shown.place(rows["config"])
-    rows["reference"] = shown.names[reference.label]
-    rows = rows.sort_values("difference", ascending=lower_is_better(shown.metric))
-    return rows[columns].head(MAX_COLUMNS).reset_index(drop=True)
+    rows = rows.sort_values("difference", ascending=not higher_is_better(shown.metric))
+    columns = ["config", "place", "reference", *NUMBERS]
+    found: pd.DataFrame = rows[columns].head(MAX_COLUMNS).reset_index(drop=True)
+    return found
 
 
 def variance(shown: Shown) -> pd.DataFrame:
@@ -268,7 +266,7 @@ def costs(shown: Shown) -> pd.DataFrame:
         .reset_index()
     )
     rows = _foremost(shown).merge(means, on=["label", "epochs"]).dropna(subset=["mean", "seconds"])
-    better = "min" if lower_is_better(shown.metric) else "max"
+    better = "max" if higher_is_better(shown.metric) else "min"
     points = rows[["seconds", "mean"]].to_numpy(np.float64)
     rows["pareto"] = fronts(points, ["min", better]) == 0
     columns = ["config", "place", "epochs", "seconds", "parameters", "n", "mean", "low", "high"]

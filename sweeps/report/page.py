@@ -22,6 +22,7 @@ from sweeps.aggregate import frame
 from sweeps.report import charts, frames, vega
 from sweeps.report.charts import Figure
 from sweeps.report.content import Content, Explanations
+from sweeps.report.findings import BETTER, answer
 from sweeps.report.origin import failed_runs, provenance
 from sweeps.report.shown import Shown, in_words, shown
 from sweeps.report.table_of_configs import config_table
@@ -65,13 +66,8 @@ class Sheet:
     """As a `data:` address."""
 
 
-def render_page(content: Content, answer: str = "") -> str:
-    """The whole page.
-
-    Args:
-        content: everything that the report is made of.
-        answer: what it says to the question, in two sentences.
-    """
+def page(content: Content) -> str:
+    """The whole page of a report."""
     stand = shown(content)
     table = config_table(stand)
     transfer = frames.transfer(stand)
@@ -89,7 +85,8 @@ def render_page(content: Content, answer: str = "") -> str:
         .render(
             content=content,
             question=content.question.strip(),
-            answer=answer.strip(),
+            answer=answer(content.results),
+            better=BETTER,
             table=table,
             transfer=_transfer_table(transfer),
             sections={section.id: section for section in sections},

@@ -9,21 +9,13 @@ from dataclasses import dataclass
 import pandas as pd
 import pyarrow.compute as pc
 
+from cifake.tables import higher_is_better
 from sweeps.aggregate import frame
 from sweeps.report.content import Content
 from sweeps.report.headline import cell_text, varying
 
 MAX_COLOURED = 8
 """Configs that a figure tells apart by colour: as many as Okabe and Ito's palette has."""
-
-LOWER_IS_BETTER = ("loss", "brier", "ece")
-"""Beginnings of the names of scores that are errors."""
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether a score is an error."""
-    return metric.startswith(LOWER_IS_BETTER)
-
 
 _WORDS = {"auroc": "AUROC", "f1": "F1", "ece": "ECE", "tpr": "recall", "fpr": "% false positives"}
 
@@ -90,7 +82,7 @@ def shown(content: Content) -> Shown:
     datasets = _datasets(content)
     labels = list(dict.fromkeys(asked["label"]))
     scores = _scores(content, metric, datasets[:1])
-    sign = 1 if lower_is_better(metric) else -1
+    sign = -1 if higher_is_better(metric) else 1
     ordered = sorted(labels, key=lambda label: sign * scores.get(label, float("inf") * sign))
     names = _names(labels)
     few = len(labels) <= MAX_COLOURED

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 
 from cifake.tables import score_unit
 from sweeps.aggregate import frame
+from sweeps.report.findings import Marks, marks
 from sweeps.report.headline import cell_text, varying
-from sweeps.report.reference import Reference, references
+from sweeps.report.reference import held_against
 from sweeps.report.shown import Shown, in_words
 
 ENOUGH = 6
@@ -33,7 +34,7 @@ class Cell:
     """Places of low, mean and high in the column, from 0 to 1."""
 
     mark: str = ""
-    """Of a difference that is significant: better or worse."""
+    """Of a score that differs significantly: `BETTER` or `WORSE`."""
 
     title: str = ""
 
@@ -47,8 +48,6 @@ class TableRow:
     longest: bool
     where: str
     cells: tuple[Cell, ...]
-    reference: bool
-    """Whether the others are held against it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +67,8 @@ class ConfigTable:
     few: int | None
     """The least number of seeds, where it is too few for any difference to be significant."""
 
-    held_against: bool
-    """Whether differences were taken."""
+    legend: str
+    """What the marks mean, or that there are none; empty where nothing was compared."""
 
 
 _Place = tuple[str, int, str, str]
@@ -91,7 +90,7 @@ def config_table(shown: Shown) -> ConfigTable | None:
         wheres=tuple(dict.fromkeys(row.where for row in rows)),
         dropped=max(0, len(rows) - MAX_TABLE_ROWS),
         few=least if 0 < least < ENOUGH else None,
-        held_against=bool(scores.held),
+        legend=scores.marks.legend,
     )
 
 
@@ -118,7 +117,13 @@ class _Scores:
         sets = {where: number for number, where in enumerate(shown.datasets)}
         self.places = sorted(self.rows, key=lambda at: (sets[at[2:]], order[at[0]], at[1]))
         self.foremost = [found[shown.metric] for found in self.rows.values()]
-        self.held = references(shown, shown.metric)
+        held = held_against(content, shown.metric)
+        self.held: dict[_Place, dict[str, Any]] = {
+            (row["label"], int(row["epochs"]), row["dataset"], row["split"]): row
+            for row in ({str(k): v for k, v in each.items()} for each in held.to_dict("records"))
+        }
+        self.references = {(row["reference"], *place[1:]) for place, row in self.held.items()}
+        self.marks = marks(content.results)
         self.ranking = _ranking(shown)
         self.labels: dict[str, dict[str, Any]] = {each: json.loads(each) for each in shown.names}
         every = list(self.labels.values())
@@ -131,15 +136,15 @@ def _row(shown: Shown, scores: _Scores, place: _Place) -> TableRow:
     label, epochs, dataset, split = place
     found = scores.rows[place]
     first = found[shown.metric]
-    reference = scores.held.get((epochs, dataset, split))
     cells = [_parameter(scores.labels[label].get(name)) for name in scores.parameters]
     if scores.lengths:
         cells.append(Cell(text=str(epochs), value=epochs))
     for metric in scores.metrics:
-        span = scores.spans.get((metric, dataset, split, first["scale"]))
-        cells.append(_score(found.get(metric), span, metric))
+        place_of = (metric, dataset, split, first["scale"])
+        span = scores.spans.get(place_of) if metric == shown.metric else None
+        cells.append(_score(found.get(metric), span, metric, scores.marks))
     if scores.held:
-        cells += _difference(label, reference, shown.metric)
+        cells += _difference(place, scores, shown)
     if scores.ranking:
         cells += _standing(scores.ranking.get(place))
     cells.append(_seeds(int(first["n"]), int(first["n_missing"])))
@@ -151,7 +156,6 @@ def _row(shown: Shown, scores: _Scores, place: _Place) -> TableRow:
         longest=epochs == shown.lengths[label],
         where=f"{dataset} {split}",
         cells=tuple(cells),
-        reference=reference is not None and reference.label == label,
     )
 
 
@@ -174,7 +178,7 @@ def _seeds(n: int, missing: int) -> Cell:
 
 
 _SCORE = "Mean over seeds at threshold 0.5, with its 95 % interval (Student’s t)."
-_DIFFERENCE = "To what the row marked “reference” has, paired by seed."
+_DIFFERENCE = "In the first score, to the baseline or the best, paired by seed."
 _P = "Exact sign-flip permutation test, after Holm’s correction."
 _P_BEST = "Share of bootstrap resamples of the seeds in which the config is first."
 _GROUP = "Configs that share a letter are not told apart."
@@ -197,47 +201,50 @@ def _parameter(value: Any) -> Cell:
     return Cell(text=cell_text(value), value=value if number else cell_text(value))
 
 
-def _score(row: Mapping[str, Any] | None, span: tuple[float, float] | None, metric: str) -> Cell:
-    if row is None or pd.isna(row["mean"]) or span is None:
+def _score(
+    row: Mapping[str, Any] | None,
+    span: tuple[float, float] | None,
+    metric: str,
+    marks: Marks,
+) -> Cell:
+    if row is None or pd.isna(row["mean"]):
         return Cell(text="–", title="Undefined on these images, or of no run.")
     share = score_unit(metric) == "share"
     factor = 100 if share else 1
     digits = 2 if share else 4
     mean, low, high = row["mean"], row["low"], row["high"]
     if pd.isna(low):
-        return Cell(text=f"{factor * mean:.{digits}f}", value=mean)
-    low_end, top_end = (max(0.0, span[0]), min(1.0, span[1])) if share else span
-    wide = (top_end - low_end) or 1.0
-    whisker = tuple(min(1.0, max(0.0, (v - low_end) / wide)) for v in (low, mean, high))
+        return Cell(text=f"{factor * mean:.{digits}f}", value=mean, mark=marks.of(row))
     return Cell(
         text=f"{factor * mean:.{digits}f} ± {factor * (high - low) / 2:.{digits}f}",
         value=mean,
-        whisker=(whisker[0], whisker[1], whisker[2]),
+        mark=marks.of(row),
+        whisker=None if span is None else _whisker((low, mean, high), span, share=share),
         title=f"{factor * low:.{digits}f} to {factor * high:.{digits}f}",
     )
 
 
-def _difference(label: str, reference: Reference | None, metric: str) -> list[Cell]:
-    nothing = [Cell(text="–"), Cell(text="–")]
-    if reference is None:
-        return nothing
-    if reference.label == label:
-        return [Cell(text="reference", value=0.0), Cell(text="")]
-    found = reference.others[reference.others["label"] == label]
-    if found.empty or pd.isna(found["difference"].iloc[0]):
-        return nothing
-    row = found.iloc[0]
-    factor, digits = (100, 2) if score_unit(metric) == "share" else (1, 4)
-    marked = pd.notna(row["significant"]) and bool(row["significant"])
-    mark = ("higher" if row["difference"] > 0 else "lower") if marked else ""
-    title = (
-        ""
-        if pd.isna(row["low"])
-        else f"{factor * row['low']:+.{digits}f} to {factor * row['high']:+.{digits}f}, "
-        f"{row['n']} pairs"
-    )
+def _whisker(
+    values: tuple[float, float, float], span: tuple[float, float], *, share: bool
+) -> tuple[float, float, float]:
+    low, high = (max(0.0, span[0]), min(1.0, span[1])) if share else span
+    wide = (high - low) or 1.0
+    first, middle, last = (min(1.0, max(0.0, (value - low) / wide)) for value in values)
+    return first, middle, last
+
+
+def _difference(place: _Place, scores: _Scores, shown: Shown) -> list[Cell]:
+    row = scores.held.get(place)
+    if row is None or pd.isna(row["difference"]):
+        reference = row is None and place in scores.references
+        return [Cell(text="reference" if reference else "–"), Cell(text="–")]
+    factor, digits = (100, 2) if score_unit(shown.metric) == "share" else (1, 4)
+    title = f"to {shown.names.get(row['reference'], row['reference'])}, {row['n']} pairs"
+    if pd.notna(row["low"]):
+        ends = (f"{factor * row[end]:+.{digits}f}" for end in ("low", "high"))
+        title = f"95 % interval {' to '.join(ends)}, {title}"
     text = f"{factor * row['difference']:+.{digits}f}".replace("-", "−")
-    difference = Cell(text=text, value=row["difference"], mark=mark, title=title)
+    difference = Cell(text=text, value=float(row["difference"]), title=title)
     p = row["p_holm"]
     if pd.isna(p):
         return [difference, Cell(text="–")]

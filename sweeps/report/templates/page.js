@@ -70,6 +70,9 @@
           && (length === "" || (length === "longest" ? "longest" in row.dataset : row.dataset.epochs === length)));
         count += !row.hidden;
       }
+      const lengths = new Set(rows.filter((row) => !row.hidden).map((row) => row.dataset.epochs));
+      byId("configs").classList.toggle("one-place", where !== "");
+      byId("configs").classList.toggle("one-length", lengths.size < 2);
       byId("found").textContent = `${count} of ${rows.length} rows`;
     };
     filters.addEventListener("input", show);
