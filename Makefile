@@ -32,7 +32,7 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/sweeps run demo --store $(STORE)
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev $(VENV)/.chromium
 	$(BIN)/python -m pytest -m "not long"
 
 test-long: $(VENV)/.installed-dev
@@ -77,3 +77,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+# What drives the report's page; who is not root, or has no apt, is told, and those tests are skipped.
+$(VENV)/.chromium: | $(VENV)/bin/python
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && \
+	  apt-get install -y -qq chromium; } >/dev/null 2>&1 || \
+	  echo "no chromium: tests of the page in a browser are skipped; apt-get install chromium"
+	@touch $@

@@ -177,7 +177,8 @@ def transfer(shown: Shown) -> pd.DataFrame:
     reached = dict(zip(own["label"], own["mean"], strict=True))
     wanted["behind"] = wanted["mean"] - _looked_up(wanted["label"], reached)
     columns = ["config", "place", "dataset", "n", "mean", "low", "high", "behind", "one_class"]
-    sets = {dataset: number for number, (dataset, _) in enumerate(shown.datasets)}
+    tested = [dataset for dataset, split in shown.datasets if split == "test"]
+    sets = {dataset: number for number, dataset in enumerate(tested)}
     configs = {name: number for number, name in enumerate(shown.names.values())}
     wanted["row"], wanted["column"] = wanted["config"].map(configs), wanted["dataset"].map(sets)
     return wanted.sort_values(["row", "column"])[columns].reset_index(drop=True)
@@ -236,7 +237,7 @@ def placements(shown: Shown) -> pd.DataFrame:
     rows = rows[rows["epochs"] == _looked_up(rows["label"], shown.lengths)]
     labels = [json.loads(label) for label in rows["label"]]
     rows["placement"] = [label.get("placement") for label in labels]
-    rows = rows.dropna(subset=["placement"])
+    rows = rows.dropna(subset=["placement", "mean"])
     if rows["placement"].nunique() < 2 or len(rows) > MAX_ROWS * MAX_COLUMNS:
         return pd.DataFrame(columns=["architecture", "placement", "n", "mean", "low", "high"])
     rows["architecture"] = [_architecture(json.loads(label), labels) for label in rows["label"]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 import pyarrow.compute as pc
@@ -47,13 +48,13 @@ class Shown:
     datasets: tuple[tuple[str, str], ...]
     """`(dataset, split)` evaluated at the lengths asked for; what configs are ordered by first."""
 
-    @property
+    @cached_property
     def ends(self) -> pd.DataFrame:
         """The cells of each config's longest length."""
         longest = self.asked.groupby("label")["epochs"].transform("max")
         return self.asked[self.asked["epochs"] == longest]
 
-    @property
+    @cached_property
     def lengths(self) -> dict[str, int]:
         """The longest length of each config, by label."""
         longest = self.asked.groupby("label")["epochs"].max()

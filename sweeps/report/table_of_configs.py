@@ -128,6 +128,7 @@ class _Scores:
         self.labels: dict[str, dict[str, Any]] = {each: json.loads(each) for each in shown.names}
         every = list(self.labels.values())
         self.parameters = varying(every) or list(every[0])[:1]
+        self.coloured = {name: place for place, name in enumerate(shown.coloured)}
         self.lengths = summary["epochs"].nunique() > 1
         self.wheres = len(shown.datasets) > 1
 
@@ -151,7 +152,7 @@ def _row(shown: Shown, scores: _Scores, place: _Place) -> TableRow:
     if scores.wheres:
         cells.append(Cell(text=f"{dataset} {split}"))
     return TableRow(
-        place=int(shown.place(pd.Series([shown.names[label]])).iloc[0]),
+        place=scores.coloured.get(shown.names[label], -1),
         epochs=epochs,
         longest=epochs == shown.lengths[label],
         where=f"{dataset} {split}",

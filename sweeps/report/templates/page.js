@@ -196,7 +196,7 @@
         frame.className = "scroll";
         frame.tabIndex = 0;
         frame.setAttribute("role", "region");
-        frame.setAttribute("aria-label", `Numbers${title ? `, ${title.textContent}` : ""}`);
+        frame.setAttribute("aria-label", [details.querySelector("summary").textContent, title?.textContent].filter(Boolean).join(", "));
         frame.append(tableOf(panel.columns, title?.textContent));
         details.append(frame);
       });
