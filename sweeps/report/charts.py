@@ -20,6 +20,7 @@ from sweeps.report.vega_lite import (
     costs_spec,
     curves,
     differences_spec,
+    effects_spec,
     epoch_axis,
     gates_spec,
     heat_map,
@@ -43,6 +44,9 @@ class Panel:
 
     data: pd.DataFrame
     """What is drawn, and what a reader who sees no chart is given as a table."""
+
+    alt: str = ""
+    """What is to be seen in it, in words; by default what the figure says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,7 @@ class Figure:
 
 def result_figures(shown: Shown) -> list[Figure]:
     """How configs differ."""
-    return _some(differences(shown), placements(shown), variance(shown))
+    return _some(differences(shown), placements(shown), main_effects(shown), variance(shown))
 
 
 def learning_figures(shown: Shown) -> list[Figure]:
@@ -136,6 +140,25 @@ def placements(shown: Shown) -> Figure | None:
     )
 
 
+def main_effects(shown: Shown) -> Figure | None:
+    """What each value of each parameter makes of the score."""
+    data = frames.main_effects(shown)
+    if data.empty:
+        return None
+    scaled, name = _scaled(data, shown.metric, ("effect", "low", "high"))
+    scaled["name"] = scaled["term"] + " " + scaled["level"]
+    largest = data.to_dict("records")[int(data["effect"].abs().argmax())]
+    return Figure(
+        id="effects",
+        title="Effects of the parameters",
+        caption=f"{_at(shown.datasets[0])}, mean {in_words(shown.metric)} with a value minus that "
+        "with all values of the parameter, and its 95 % interval; averaged over the others.",
+        alt=f"{largest['term']} {largest['level']} moves the mean most, by "
+        f"{_in_words(largest['effect'], shown.metric)}.",
+        panels=(Panel(title="", spec=effects_spec(f"effect on {name}", len(data)), data=scaled),),
+    )
+
+
 def variance(shown: Shown) -> Figure | None:
     """Share of the variance that each parameter explains."""
     data = frames.variance(shown)
@@ -146,7 +169,8 @@ def variance(shown: Shown) -> Figure | None:
         id="variance",
         title="What the differences come from",
         caption=f"{_at(shown.datasets[0])}, share of the variance of {shown.metric} between runs "
-        "that goes with each parameter, with two together, with the seed, and with none of them.",
+        "that goes with each parameter, with several together, with the seed, and with none of "
+        "them.",
         alt=f"The largest share, {100 * first['share']:.0f} %, goes with {first['term']}.",
         panels=(
             Panel(
@@ -169,7 +193,8 @@ def learning(shown: Shown) -> Figure | None:
             spec = curves(
                 scaled, epoch_axis(rows), name, marked=rows["epoch"].nunique() <= FEW_POINTS
             )
-            panels.append(Panel(title=_at(where), spec=spec, data=scaled))
+            alt = _leader(rows, shown.metric)
+            panels.append(Panel(title=_at(where), spec=spec, data=scaled, alt=alt))
     if not panels:
         return None
     others = " Other configs are grey." if (data["place"] < 0).any() else ""
@@ -179,8 +204,7 @@ def learning(shown: Shown) -> Figure | None:
         caption=f"{_capital(in_words(shown.metric))} by epoch, mean over seeds with its 95 % "
         f"interval (Student’s t) as a band.{others}",
         alt=f"{_count(data['config'].nunique(), 'config')} over "
-        f"{_count(int(data['epoch'].max()), 'epoch')}. "
-        + _leader(shown, data[data["epoch"] == data["epoch"].max()], shown.metric),
+        f"{_count(int(data['epoch'].max()), 'epoch')}.",
         panels=tuple(panels),
         legend=True,
     )
@@ -226,7 +250,10 @@ def thresholds(shown: Shown) -> Figure | None:
                 spec = curves(scaled, x, name, marked=False, rule=0.5)
                 panels.append(
                     Panel(
-                        title=f"{_at(where)}, {score}", spec=spec, data=scaled.drop(columns="score")
+                        title=f"{_at(where)}, {in_words(score)}",
+                        spec=spec,
+                        data=scaled.drop(columns="score"),
+                        alt=_peak(rows, score),
                     )
                 )
     if not panels:
@@ -237,7 +264,7 @@ def thresholds(shown: Shown) -> Figure | None:
         caption="Images count as REAL at a probability of at least the threshold; mean over seeds "
         "with its 95 % interval, at the longest length. The dashed line is 0.5. A threshold that "
         "is read off a test set is an oracle’s: the table’s scores take 0.5.",
-        alt=_peak(data, shown.datasets[0]),
+        alt=f"{_count(data['config'].nunique(), 'config')} at 99 thresholds.",
         panels=tuple(panels),
         legend=True,
     )
@@ -311,10 +338,11 @@ def history(shown: Shown) -> Figure | None:
     if data.empty:
         return None
     metric = str(data["metric"].iloc[0])
+    words = _objective(metric)
     panels = tuple(
         Panel(
             title=str(study),
-            spec=history_spec(metric),
+            spec=history_spec(words),
             data=group.drop(columns=["study", "metric"]),
         )
         for study, group in list(data.groupby("study"))[: frames.MAX_DATASETS]
@@ -323,8 +351,8 @@ def history(shown: Shown) -> Figure | None:
     return Figure(
         id="history",
         title="Proposals in their order",
-        caption=f"{metric} of each proposal, mean over seeds; bars reach from the lowest to the "
-        "highest seed. The line is the best so far. Hollow: stopped early, at fewer epochs.",
+        caption=f"{_capital(words)} of each proposal, mean over seeds; bars reach from the lowest "
+        "to the highest seed. The line is the best so far. Hollow: stopped early, at fewer epochs.",
         alt=f"{_count(len(data), 'proposal')}, {stopped} stopped early; the best reaches "
         f"{shown.content.proposals[0].reached.scores[metric]:.4g}.",
         panels=panels,
@@ -345,7 +373,7 @@ def importances(shown: Shown) -> Figure | None:
     )
     panels = tuple(
         Panel(
-            title=str(metric),
+            title=in_words(str(metric)) if data["metric"].nunique() > 1 else "",
             spec=bars("of the importance, %", len(group)),
             data=_percent(group.drop(columns=["metric", "method"]), ("share",)),
         )
@@ -372,8 +400,8 @@ def parallel(shown: Shown) -> Figure | None:
     return Figure(
         id="parallel",
         title="Proposals across their parameters",
-        caption=f"A line is a proposal, the stronger the better by {axes[-1]}; dashed: stopped "
-        "early. “–”: the parameter does not exist there.",
+        caption=f"A line is a proposal, the stronger the better by {_objective(axes[-1])}; dashed: "
+        "stopped early. “–”: the parameter does not exist there.",
         alt=f"{_count(data['proposal'].nunique(), 'proposal')} over {', '.join(axes[:-1])}. "
         + _best_values(data),
         panels=(
@@ -491,28 +519,23 @@ def _where(data: pd.DataFrame, where: tuple[str, str]) -> pd.DataFrame:
     return rows.drop(columns=["dataset", "split"])
 
 
-def _leader(shown: Shown, rows: pd.DataFrame, metric: str) -> str:
-    """Who is best in the first data set of some rows."""
-    found = next((found for at in shown.datasets if len(found := _where(rows, at))), None)
-    if found is None:
-        return ""
-    best = _best(found, metric)
-    return f"At the end {best['config']} is best, with {_in_words(best['mean'], metric)}."
+def _leader(rows: pd.DataFrame, metric: str) -> str:
+    """Who is best at the end of some curves."""
+    best = _best(rows[rows["epoch"] == rows["epoch"].max()], metric)
+    epochs = _count(int(best["epoch"]), "epoch")
+    return f"After {epochs} {best['config']} is best, with {_in_words(best['mean'], metric)}."
 
 
 def _in_words(value: float, metric: str) -> str:
     return f"{100 * value:.2f} %" if score_unit(metric) == "share" else f"{value:.4g}"
 
 
-def _peak(data: pd.DataFrame, where: tuple[str, str]) -> str:
-    rows = _where(data, where)
-    rows = rows[rows["score"] == "accuracy"]
-    if rows.empty:
-        return "Scores by threshold."
-    best = _best(rows, "accuracy")
+def _peak(rows: pd.DataFrame, score: str) -> str:
+    """Where some curves are highest."""
+    best = _best(rows, score)
     return (
-        f"On {_at(where)} accuracy is highest, {100 * best['mean']:.2f} %, for {best['config']} at "
-        f"a threshold of {best['threshold']:.2f}."
+        f"{_capital(in_words(score))} is highest, {100 * best['mean']:.2f} %, for "
+        f"{best['config']} at a threshold of {best['threshold']:.2f}."
     )
 
 
@@ -522,6 +545,11 @@ def _best_values(data: pd.DataFrame) -> str:
         f"{axis} {value}" for axis, value in zip(best["axis"], best["value"], strict=True)
     )
     return f"The best has {told}."
+
+
+def _objective(metric: str) -> str:
+    """What a search optimises, as a reader knows it."""
+    return in_words(metric.replace(".", "_"))
 
 
 def _lasting(spent: pd.Timedelta) -> str:

@@ -21,6 +21,7 @@ from cifake.parameters import EPOCHS
 from cifake.tables import RunTable, higher_is_better, score_unit
 from sweeps.aggregate import frame
 from sweeps.objectives import fronts
+from sweeps.report.headline import cell_text
 from sweeps.report.reference import NUMBERS, held_against
 from sweeps.report.shown import Shown
 from sweeps.statistics import CONFIDENCE
@@ -204,6 +205,21 @@ def differences(shown: Shown) -> pd.DataFrame:
     return found
 
 
+def main_effects(shown: Shown) -> pd.DataFrame:
+    """What each value of each parameter makes of the foremost score on the first data set.
+
+    Returns:
+        `term`, `level` (a value, as text), `n`, `effect` (mean at the level minus that of all),
+        `low`, `high`.
+    """
+    rows = _effects(shown, ["main"])
+    rows = rows[rows["level"] != ""].dropna(subset=["effect"])
+    levels = [json.loads(level) for level in rows["level"]]
+    rows["level"] = [_value(level) for level in levels]
+    columns = ["term", "level", "n", "effect", "low", "high"]
+    return rows[columns].head(MAX_COLUMNS).reset_index(drop=True)
+
+
 def variance(shown: Shown) -> pd.DataFrame:
     """Shares of the variance between runs of the foremost score on the first data set.
 
@@ -211,16 +227,8 @@ def variance(shown: Shown) -> pd.DataFrame:
         `kind` (`main`, `interaction`, `seed` or `residual`), `term`, `share`, `df`, `p`, `n`; the
         largest share first, what is left over last.
     """
-    content = shown.content
-    rows = frame(
-        content.effects.filter(
-            (pc.field("stage") == content.stage)
-            & (pc.field("metric") == shown.metric)
-            & (pc.field("level") == "")
-            & (pc.field("kind") != "importance")
-        )
-    ).dropna(subset=["share"])
-    rows = rows[_in(rows, shown.datasets[:1])]
+    rows = _effects(shown, ["main", "interaction", "seed", "residual"])
+    rows = rows[rows["level"] == ""].dropna(subset=["share"])
     left = rows["kind"] == "residual"
     rows = rows.assign(left=left).sort_values(["left", "share"], ascending=[True, False])
     return rows[["kind", "term", "share", "df", "p", "n"]].head(MAX_COLUMNS).reset_index(drop=True)
@@ -397,6 +405,20 @@ def _foremost(shown: Shown) -> pd.DataFrame:
     """Rows of `summary` of the foremost score on the first data set."""
     rows = _summary(shown)
     return rows[(rows["metric"] == shown.metric) & _in(rows, shown.datasets[:1])].copy()
+
+
+def _effects(shown: Shown, kinds: Sequence[str]) -> pd.DataFrame:
+    """Rows of `effects` of the foremost score on the first data set."""
+    effects = shown.content.effects
+    chosen = (pc.field("stage") == shown.content.stage) & (pc.field("metric") == shown.metric)
+    rows = frame(effects.filter(chosen & pc.field("kind").isin(list(kinds))))
+    return rows[_in(rows, shown.datasets[:1])].copy()
+
+
+def _value(level: object) -> str:
+    """A level as text: where it is an object, its values."""
+    values = list(level.values()) if isinstance(level, dict) else [level]
+    return " · ".join(cell_text(value) for value in values)
 
 
 def _bins(counts: pd.DataFrame) -> pd.DataFrame:

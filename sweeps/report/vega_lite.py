@@ -78,7 +78,7 @@ _SHAPE = {
 
 INTERVAL = {
     "calculate": "isValid(datum.low) && isValid(datum.high) ? "
-    "format(datum.low, '.4~g') + ' to ' + format(datum.high, '.4~g') : 'of one run: none'",
+    "format(datum.low, '.4~g') + ' to ' + format(datum.high, '.4~g') : '–'",
     "as": "interval",
 }
 
@@ -105,13 +105,40 @@ def _room(rows: pd.DataFrame) -> list[float]:
 
 
 def differences_spec(title: str, rows: int) -> Spec:
-    """Dots with intervals beside a line at 0; full where significant."""
-    y = {"field": "config", "type": "nominal", "sort": None, "title": None, "axis": ROWS}
-    interval = {**INTERVAL, "calculate": INTERVAL["calculate"].replace("one run", "one pair")}
+    """Differences of configs; full where significant."""
+    tips = [
+        tip("config"),
+        tip("reference", "against"),
+        tip("difference", title, ".4~g"),
+        tip("interval", "95 % interval"),
+        tip("p", "p", ".3~g"),
+        tip("p_holm", "p after Holm", ".3~g"),
+        tip("n", "pairs of runs"),
+    ]
+    filled = {"condition": {"test": "datum.significant", "value": "var(--ink)"}}
+    return _forest(title, rows, y="config", x="difference", tips=tips, fill=filled)
+
+
+def effects_spec(title: str, rows: int) -> Spec:
+    """Effects of the values of parameters."""
+    tips = [
+        tip("term", "parameter"),
+        tip("level", "value"),
+        tip("effect", title, ".4~g"),
+        tip("interval", "95 % interval"),
+        tip("n", "runs"),
+    ]
+    return _forest(title, rows, y="name", x="effect", tips=tips, fill={})
+
+
+def _forest(title: str, rows: int, *, y: str, x: str, tips: list[Spec], fill: Spec) -> Spec:
+    """Dots with intervals beside a line at 0."""
+    row = {"field": y, "type": "nominal", "sort": None, "title": None, "axis": ROWS}
+    value = {"field": x, "type": "quantitative", "title": title}
     return chart(
         {
             "height": 24 * rows,
-            "transform": [interval],
+            "transform": [INTERVAL],
             "layer": [
                 {
                     "data": {"values": [{}]},
@@ -120,31 +147,16 @@ def differences_spec(title: str, rows: int) -> Spec:
                 },
                 {
                     "mark": {"type": "rule", "color": "var(--ink)", "strokeWidth": 1.5},
-                    "encoding": {
-                        "y": y,
-                        "x": {"field": "low", "type": "quantitative", "title": title},
-                        "x2": {"field": "high"},
-                    },
+                    "encoding": {"y": row, "x": {**value, "field": "low"}, "x2": {"field": "high"}},
                 },
                 {
                     "mark": {"type": "point", "size": 70, "opacity": 1, "strokeWidth": 1.5},
                     "encoding": {
-                        "y": y,
-                        "x": {"field": "difference", "type": "quantitative", "title": title},
+                        "y": row,
+                        "x": value,
                         "stroke": {"value": "var(--ink)"},
-                        "fill": {
-                            "condition": {"test": "datum.significant", "value": "var(--ink)"},
-                            "value": "var(--paper)",
-                        },
-                        "tooltip": [
-                            tip("config"),
-                            tip("reference", "against"),
-                            tip("difference", title, ".4~g"),
-                            tip("interval", "95 % interval"),
-                            tip("p", "p", ".3~g"),
-                            tip("p_holm", "p after Holm", ".3~g"),
-                            tip("n", "pairs of runs"),
-                        ],
+                        "fill": {**fill, "value": "var(--paper)"},
+                        "tooltip": tips,
                     },
                 },
             ],
@@ -316,7 +328,7 @@ def heat_map(rows: pd.DataFrame, x: str, y: str, title: str, *, worse: bool = Fa
                 "title": None,
                 "axis": {
                     **ROWS,
-                    "labelAngle": -35 if turned else 0,
+                    "labelAngle": -50 if turned else 0,
                     "labelLimit": 190,
                     "labelOverlap": False,
                 },

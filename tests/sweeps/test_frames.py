@@ -220,6 +220,16 @@ def test_differences_are_the_others_minus_the_reference(
         )
 
 
+def test_effects_and_shares_of_parameters_are_those_of_the_table(stand: Shown) -> None:
+    effects = frames.main_effects(stand)
+    lengths = effects[effects["term"] == "epochs"].set_index("level")["effect"]
+    assert lengths["3"] > 0 > lengths["1"], "longer is better in what was drawn"
+    shares = frames.variance(stand)
+    assert {"epochs", "attention", "placement", "seed"} <= {*shares["term"]}
+    assert shares["term"].iloc[-1] == "residual"
+    assert shares["share"][:-1].is_monotonic_decreasing
+
+
 # Costs.
 
 
@@ -277,6 +287,7 @@ def test_nothing_drawn_where_nothing_is(drawn: Drawn) -> None:
         frames.transfer,
         frames.placements,
         frames.differences,
+        frames.main_effects,
         frames.variance,
         frames.costs,
         frames.timeline,

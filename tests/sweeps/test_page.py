@@ -20,6 +20,8 @@ import pytest
 import vl_convert
 from PIL import Image
 
+from sweeps import specfile
+from sweeps.parse import parse
 from sweeps.report import charts
 from sweeps.report.content import Content
 from sweeps.report.page import page
@@ -61,16 +63,20 @@ def picture() -> bytes:
     return buffer.getvalue()
 
 
-def full(parse_text: Parse) -> Any:
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Content:
+    """A report with everything but a search."""
+    path = tmp_path_factory.mktemp("spec") / "spec.yaml"
+    path.write_text(SPEC)
     looked = explanations(picture(), run_id(2, 0))
-    return FULL.content(parse_text(SPEC), explanations=looked, notes=["1 run failed"])
+    return FULL.content(parse(specfile.read(path)), explanations=looked, notes=["1 run failed"])
 
 
 # What stands in it.
 
 
-def test_a_whole_report_has_every_section(parse_text: Parse) -> None:
-    outline = Outline(page(full(parse_text)))
+def test_a_whole_report_has_every_section(full: Content) -> None:
+    outline = Outline(page(full))
     wanted = ["results", "learning", "decisions", "content", "cost", "explanations", "failed"]
     assert outline.ids("section") == [*wanted, "provenance"]
     figures = {"differences", "placements", "learning", "difficulty", "thresholds", "reliability"}
@@ -87,8 +93,7 @@ def test_a_whole_report_has_every_section(parse_text: Parse) -> None:
 def test_a_section_without_data_is_left_out() -> None:
     small = Drawn(labels=(NONE,), seeds=1, lengths=(1,), images=12)
     outline = Outline(page(small.content()))
-    sections = outline.ids("section")
-    assert not {"learning", "search", "failed", "explanations"} & {*sections} - {"learning"}
+    assert not {"search", "failed", "explanations"} & {*outline.ids("section")}
     assert "learning" not in outline.ids("figure"), "one epoch has no curve"
     assert "differences" not in outline.ids("figure")
     nothing = {
@@ -101,8 +106,8 @@ def test_a_section_without_data_is_left_out() -> None:
     assert "No run has been evaluated yet." in " ".join(outline.texts)
 
 
-def test_figures_and_tables_are_numbered_as_they_come(parse_text: Parse) -> None:
-    text = page(full(parse_text))
+def test_figures_and_tables_are_numbered_as_they_come(full: Content) -> None:
+    text = page(full)
     for what in ("Figure", "Table"):
         numbers = [int(n) for n in re.findall(rf"<b[^>]*>{what} (\d+)\.", text)]
         assert numbers == list(range(1, len(numbers) + 1))
@@ -124,8 +129,8 @@ def test_whatever_a_specification_or_an_error_holds_stays_text(parse_text: Parse
     assert "49" not in re.sub(r"[\d.]*\d{3,}", "", "".join(outline.texts[:40])), "no template ran"
 
 
-def test_only_the_scripts_of_the_page_may_run(parse_text: Parse) -> None:
-    text = page(full(parse_text))
+def test_only_the_scripts_of_the_page_may_run(full: Content) -> None:
+    text = page(full)
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     found = {base64.b64encode(hashlib.sha256(code.encode()).digest()).decode() for code in scripts}
@@ -134,8 +139,8 @@ def test_only_the_scripts_of_the_page_may_run(parse_text: Parse) -> None:
     assert "script-src 'unsafe" not in policy.replace("&#39;", "'")
 
 
-def test_every_chart_is_sound_vega_lite(parse_text: Parse) -> None:
-    stand = shown(full(parse_text))
+def test_every_chart_is_sound_vega_lite(full: Content) -> None:
+    stand = shown(full)
     figures = [
         *charts.result_figures(stand),
         *charts.learning_figures(stand),
@@ -171,21 +176,19 @@ def test_two_hundred_runs_make_a_page_of_six_megabytes_at_most_within_seconds(
     assert len(text.encode()) < 6_000_000
 
 
-def test_the_same_content_makes_the_same_page(parse_text: Parse) -> None:
-    first, second = (
-        re.sub(r"made [\d-]+ [\d:]+ UTC", "", page(full(parse_text))) for _ in range(2)
-    )
+def test_the_same_content_makes_the_same_page(full: Content) -> None:
+    first, second = (re.sub(r"made [\d-]+ [\d:]+ UTC", "", page(full)) for _ in range(2))
     assert first == second
 
 
-def test_sheets_are_kept_small(parse_text: Parse) -> None:
+def test_sheets_are_kept_small(full: Content) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (1200, 1000, 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "PNG")
-    content = full(parse_text)
-    looked = content.explanations
+    looked = full.explanations
+    assert looked is not None
     many = replace(looked, sheets={run_id(2, seed): buffer.getvalue() for seed in range(6)})
-    text = page(replace(content, explanations=many))
+    text = page(replace(full, explanations=many))
     assert len(text.encode()) < 6_000_000
     assert "more sheets are in the store" in text
 
@@ -208,10 +211,9 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    looked = explanations(picture(), run_id(2, 0))
+def report(tmp_path_factory: pytest.TempPathFactory, full: Content) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(page(FULL.content(explanations=looked, notes=["1 run failed"])))
+    path.write_text(page(full))
     return path
 
 
@@ -290,18 +292,18 @@ def test_headings_sort_by_mouse_and_by_keyboard(opened: Opened) -> None:
 def test_rows_are_filtered_and_counted(opened: Opened) -> None:
     found = opened.page.locator("#found")
     assert found.inner_text() == "3 of 24 rows", "the longest of each, on the first set"
-    opened.page.get_by_label("Find").fill("both")
+    opened.page.locator("#filters").get_by_label("Find").fill("both")
     assert opened.column(2) == ["both"]
     assert found.inner_text() == "1 of 24 rows"
-    opened.page.get_by_label("Find").fill("")
-    opened.page.get_by_label("Epochs").select_option("1")
+    opened.page.locator("#filters").get_by_label("Find").fill("")
+    opened.page.locator("#filters").get_by_label("Epochs").select_option("1")
     assert {"1"} == {
         *opened.page.locator("#configs tr:visible").evaluate_all(
             "rows => rows.slice(1).map(row => row.dataset.epochs)"
         )
     }
-    opened.page.get_by_label("Epochs").select_option("")
-    opened.page.get_by_label("Evaluated on").select_option("")
+    opened.page.locator("#filters").get_by_label("Epochs").select_option("")
+    opened.page.locator("#filters").get_by_label("Evaluated on").select_option("")
     assert found.inner_text() == "24 of 24 rows"
 
 
