@@ -103,17 +103,25 @@ def differences(shown: Shown) -> Figure | None:
     scaled, name = _scaled(data, shown.metric, ("difference", "low", "high"))
     title = f"difference in {name}"
     told = int(data["significant"].fillna(value=False).sum())
+    of = int(data["of"].iloc[0])
+    kept = "" if of == len(data) else f" The {len(data)} largest of {of}."
     found = list(dict.fromkeys(data["reference"]))
     reference = found[0] if len(found) == 1 else "the baseline"
     return Figure(
         id="differences",
         title=f"Differences to {reference}",
-        caption=f"{_at(shown.datasets[0])}, mean of the differences paired by seed and its 95 % "
+        caption=f"On {_at(shown.datasets[0])}: mean of the differences paired by seed and its 95 % "
         "interval (Student’s t). Filled: significant at 5 % after Holm’s correction, by the exact "
-        "sign-flip test.",
+        f"sign-flip test.{kept}",
         alt=f"{_count(len(data), 'config')} against {reference}; {told or 'none'} differ"
         f"{'s' if told == 1 else ''} significantly.",
-        panels=(Panel(title="", spec=differences_spec(title, len(data)), data=scaled),),
+        panels=(
+            Panel(
+                title="",
+                spec=differences_spec(title, len(data)),
+                data=scaled.drop(columns="of"),
+            ),
+        ),
     )
 
 
@@ -130,7 +138,7 @@ def placements(shown: Shown) -> Figure | None:
     return Figure(
         id="placements",
         title="Architecture and placement",
-        caption=f"{_at(shown.datasets[0])}, mean {name} over runs, at the longest length.",
+        caption=f"On {_at(shown.datasets[0])}: mean {name} over runs, at the longest length.",
         alt=f"{_count(data['architecture'].nunique(), 'architecture')} by "
         f"{_count(data['placement'].nunique(), 'placement')}; best is {best['architecture']} at "
         f"{best['placement']}.",
@@ -151,8 +159,8 @@ def main_effects(shown: Shown) -> Figure | None:
     return Figure(
         id="effects",
         title="Effects of the parameters",
-        caption=f"{_at(shown.datasets[0])}, mean {in_words(shown.metric)} with a value minus that "
-        "with all values of the parameter, and its 95 % interval; averaged over the others.",
+        caption=f"On {_at(shown.datasets[0])}: mean {in_words(shown.metric)} with a value minus "
+        "that with all values of the parameter, and its 95 % interval; averaged over the others.",
         alt=f"{largest['term']} {largest['level']} moves the mean most, by "
         f"{_in_words(largest['effect'], shown.metric)}.",
         panels=(Panel(title="", spec=effects_spec(f"effect on {name}", len(data)), data=scaled),),
@@ -168,8 +176,8 @@ def variance(shown: Shown) -> Figure | None:
     return Figure(
         id="variance",
         title="What the differences come from",
-        caption=f"{_at(shown.datasets[0])}, share of the variance of {shown.metric} between runs "
-        "that goes with each parameter, with several together, with the seed, and with none of "
+        caption=f"On {_at(shown.datasets[0])}: share of the variance of {in_words(shown.metric)} "
+        "between runs that goes with each parameter, with several together, with the seed, and with none of "
         "them.",
         alt=f"The largest share, {100 * first['share']:.0f} %, goes with {first['term']}.",
         panels=(
@@ -314,8 +322,8 @@ def classes(shown: Shown) -> list[Figure]:
             Figure(
                 id=f"classes-{len(found)}",
                 title=f"Accuracy by {word}, {dataset}",
-                caption=f"{_at((str(dataset), str(split)))}, mean over runs at the longest length, "
-                f"the hardest first.{kept}",
+                caption=f"On {_at((str(dataset), str(split)))}: mean over runs at the longest "
+                f"length, the hardest first.{kept}",
                 alt=f"Hardest is {by_name.index[0]} with {100 * by_name.iloc[0]:.1f} %, easiest "
                 f"{by_name.index[-1]} with {100 * by_name.iloc[-1]:.1f} %.",
                 panels=(
@@ -426,8 +434,8 @@ def costs(shown: Shown) -> Figure | None:
     return Figure(
         id="costs",
         title="Cost against score",
-        caption=f"{_at(shown.datasets[0])}, {name} against the seconds that one run was trained; "
-        "each config at each length. The line is the front: nothing is as cheap and better. Times "
+        caption=f"On {_at(shown.datasets[0])}: {name} against the seconds that one run was "
+        "trained; each config at each length. The line is the front: nothing is as cheap and better. Times "
         "are of the machines that trained, and of their company in a stack.",
         alt=f"{_count(len(front), 'point')} of {len(data)} on the front, from {cheapest['config']} "
         f"after {cheapest['seconds']:.3g} s to {dearest['config']} after "

@@ -189,8 +189,9 @@ def differences(shown: Shown) -> pd.DataFrame:
     """Each config against its reference, on the first data set at the longest length.
 
     Returns:
-        `config`, `place`, `reference` (the other config), `n` (pairs of runs), `difference`, `low`,
-        `high`, `p`, `p_holm`, `significant`, `seeds_needed`; the largest difference first.
+        `config`, `place`, `reference` (the other config), `of` (configs with a difference, drawn or
+        not), `n` (pairs of runs), `difference`, `low`, `high`, `p`, `p_holm`, `significant`,
+        `seeds_needed`; the best first.
     """
     rows = held_against(shown.content, shown.metric).dropna(subset=["difference"])
     rows = rows[_in(rows, shown.datasets[:1])]
@@ -200,7 +201,8 @@ def differences(shown: Shown) -> pd.DataFrame:
     )
     rows["place"] = shown.place(rows["config"])
     rows = rows.sort_values("difference", ascending=not higher_is_better(shown.metric))
-    columns = ["config", "place", "reference", *NUMBERS]
+    rows["of"] = len(rows)
+    columns = ["config", "place", "reference", "of", *NUMBERS]
     found: pd.DataFrame = rows[columns].head(MAX_COLUMNS).reset_index(drop=True)
     return found
 

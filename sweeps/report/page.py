@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from cifake.tables import score_unit
 from sweeps.aggregate import frame
 from sweeps.report import charts, frames, vega
 from sweeps.report.charts import Figure
@@ -88,7 +89,7 @@ def page(content: Content) -> str:
             answer=answer(content.results),
             better=BETTER,
             table=table,
-            transfer=_transfer_table(transfer),
+            transfer=_transfer_table(transfer, stand.metric),
             sections={section.id: section for section in sections},
             headings=_headings(stand, sections, table=table is not None, sheets=bool(sheets)),
             charts=[_embedded(figure) for figure in drawn],
@@ -103,7 +104,6 @@ def page(content: Content) -> str:
                 {"name": name, "place": place, "shape": SHAPES[place]}
                 for place, name in enumerate(stand.coloured)
             ],
-            uncoloured=len(stand.names) - len(stand.coloured),
             counts=_counts(stand),
             made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
             metric=in_words(stand.metric),
@@ -111,6 +111,7 @@ def page(content: Content) -> str:
             scripts=[vega.bundle(), script],
             hashes=[_digest(code) for code in (vega.bundle(), script)],
         )
+        .lstrip()
     )
 
 
@@ -167,21 +168,24 @@ def _plain(value: Any) -> Any:
     return None if value is None or value is pd.NaT or value is pd.NA else str(value)
 
 
-def _transfer_table(rows: pd.DataFrame) -> dict[str, Any] | None:
+def _transfer_table(rows: pd.DataFrame, metric: str) -> dict[str, Any] | None:
     """Configs by test set, as text."""
     if rows.empty:
         return None
     datasets = list(dict.fromkeys(rows["dataset"]))
+    factor, digits = (100, 2) if score_unit(metric) == "share" else (1, 4)
     cells: dict[str, dict[str, str]] = {}
     for row in rows.to_dict("records"):
-        half = "" if pd.isna(row["low"]) else f" ± {50 * (row['high'] - row['low']):.2f}"
-        mean = "–" if pd.isna(row["mean"]) else f"{100 * row['mean']:.2f}{half}"
+        half = factor * (row["high"] - row["low"]) / 2
+        spread = "" if pd.isna(half) else f" ± {half:.{digits}f}"
+        mean = "–" if pd.isna(row["mean"]) else f"{factor * row['mean']:.{digits}f}{spread}"
         cells.setdefault(row["config"], {})[row["dataset"]] = mean
     one_class = sorted(set(rows[rows["one_class"]]["dataset"]))
     body = [
         (name, [found.get(dataset, "–") for dataset in datasets]) for name, found in cells.items()
     ]
-    return {"datasets": datasets, "rows": body, "one_class": one_class}
+    unit = "%" if score_unit(metric) == "share" else score_unit(metric)
+    return {"datasets": datasets, "rows": body, "one_class": one_class, "unit": unit}
 
 
 def _sheets(stand: Shown, explanations: Explanations | None) -> tuple[list[Sheet], int]:

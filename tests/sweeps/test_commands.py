@@ -224,6 +224,8 @@ def test_a_sweep_runs_to_its_report(chain: Chain) -> None:
     assert len(chain.rows["first"]) == 6
     folder = chain.store / "sweeps" / "demo"
     assert f"report: {folder / 'report.md'}" in text
+    assert f"page: {folder / 'report.html'}" in text
+    assert (folder / "report.html").read_text().startswith("<!doctype html>")
     assert (folder / "figures" / "learning-curves.png").read_bytes().startswith(b"\x89PNG")
     for name in ("cells", "summary", "comparisons", "ranking", "effects"):
         content = (folder / f"{name}.parquet").read_bytes()
