@@ -177,8 +177,8 @@ def variance(shown: Shown) -> Figure | None:
         id="variance",
         title="What the differences come from",
         caption=f"On {_at(shown.datasets[0])}: share of the variance of {in_words(shown.metric)} "
-        "between runs that goes with each parameter, with several together, with the seed, and with none of "
-        "them.",
+        "between runs that goes with each parameter, with several together, with the seed, and "
+        "with none of them.",
         alt=f"The largest share, {100 * first['share']:.0f} %, goes with {first['term']}.",
         panels=(
             Panel(
@@ -435,8 +435,8 @@ def costs(shown: Shown) -> Figure | None:
         id="costs",
         title="Cost against score",
         caption=f"On {_at(shown.datasets[0])}: {name} against the seconds that one run was "
-        "trained; each config at each length. The line is the front: nothing is as cheap and better. Times "
-        "are of the machines that trained, and of their company in a stack.",
+        "trained; each config at each length. The line is the front: nothing is as cheap and "
+        "better. Times are of the machines that trained, and of their company in a stack.",
         alt=f"{_count(len(front), 'point')} of {len(data)} on the front, from {cheapest['config']} "
         f"after {cheapest['seconds']:.3g} s to {dearest['config']} after "
         f"{dearest['seconds']:.3g} s.",

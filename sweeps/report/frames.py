@@ -162,8 +162,9 @@ def transfer(shown: Shown) -> pd.DataFrame:
     """The foremost score on every test set at the longest length, where there are several.
 
     Returns:
-        `config`, `place`, `dataset`, `n`, `mean`, `low`, `high`, `behind` (mean minus that on the
-        training set; NaN where that was not tested), `one_class` (whether AUROC is undefined).
+        `config`, `place`, `dataset`, `n`, `mean`, `low`, `high` (neither is cut), `behind` (mean
+        minus that on the training set; NaN where that was not tested), `one_class` (whether AUROC
+        is undefined).
     """
     rows = _summary(shown)
     rows = rows[(rows["split"] == "test") & rows["label"].isin(shown.best(MAX_ROWS))]
@@ -397,16 +398,16 @@ def _summary(shown: Shown) -> pd.DataFrame:
     rows = frame(content.summary.filter(pc.field("stage") == content.stage))
     rows["config"] = rows["label"].map(shown.names)
     rows["place"] = shown.place(rows["config"])
-    share = rows["unit"] == "share"
-    rows["low"] = rows["low"].mask(share, rows["low"].clip(0))
-    rows["high"] = rows["high"].mask(share, rows["high"].clip(upper=1))
     return rows
 
 
 def _foremost(shown: Shown) -> pd.DataFrame:
     """Rows of `summary` of the foremost score on the first data set."""
     rows = _summary(shown)
-    return rows[(rows["metric"] == shown.metric) & _in(rows, shown.datasets[:1])].copy()
+    rows = rows[(rows["metric"] == shown.metric) & _in(rows, shown.datasets[:1])].copy()
+    if score_unit(shown.metric) == "share":
+        rows["low"], rows["high"] = rows["low"].clip(0), rows["high"].clip(upper=1)
+    return rows
 
 
 def _effects(shown: Shown, kinds: Sequence[str]) -> pd.DataFrame:
