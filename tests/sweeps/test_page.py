@@ -182,12 +182,12 @@ def test_the_same_content_makes_the_same_page(full: Content) -> None:
 
 
 def test_sheets_are_kept_small(full: Content) -> None:
-    noise = np.random.default_rng(0).integers(0, 255, (1200, 1000, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 255, (1200, 1300, 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "PNG")
     looked = full.explanations
     assert looked is not None
-    many = replace(looked, sheets={run_id(2, seed): buffer.getvalue() for seed in range(6)})
+    many = replace(looked, sheets={run_id(2, seed): buffer.getvalue() for seed in range(4)})
     text = page(replace(full, explanations=many))
     assert len(text.encode()) < 6_000_000
     assert "more sheets are in the store" in text
@@ -402,6 +402,13 @@ def test_axe_finds_nothing_serious(browser: Any, report: Path, scheme: str) -> N
 )
 def test_odd_sweeps_look_sensible(browser: Any, tmp_path: Path, drawn: Drawn) -> None:
     seen = sensible(browser, tmp_path, drawn.content(name=HOSTILE))
+    for chart in seen.page.locator("#learning-0 svg .mark-symbol path").all()[:1]:
+        chart.hover(force=True)
+        seen.page.locator("#vg-tooltip-element.visible").wait_for()
+    for summary in seen.page.locator("details > summary").all():
+        summary.click()
+    assert seen.page.locator("img").count() == 0
+    assert seen.said == []
     assert seen.page.title().startswith(HOSTILE), "it stays words"
     seen.context.close()
 

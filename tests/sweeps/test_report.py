@@ -445,5 +445,5 @@ def test_a_report_links_only_figures_that_are_made() -> None:
     text = found["report.md"].decode()
     linked = re.findall(r"\]\((figures/[^)]+)\)", text)
     assert linked == ["figures/learning-curves.png"]
-    assert found.keys() == {"report.md", *linked}
+    assert found.keys() == {"report.md", "report.html", *linked}
     assert_tables_parse(text)
