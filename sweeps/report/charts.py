@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cifake.parameters import EPOCHS
 from cifake.tables import higher_is_better, score_unit
 from sweeps.report import frames, search_frames
 from sweeps.report.shown import Shown, in_words
@@ -155,12 +156,14 @@ def main_effects(shown: Shown) -> Figure | None:
         return None
     scaled, name = _scaled(data, shown.metric, ("effect", "low", "high"))
     scaled["name"] = scaled["term"] + " " + scaled["level"]
+    flag = _border(data, "values that are compared: add some beyond it")
     largest = data.to_dict("records")[int(data["effect"].abs().argmax())]
     return Figure(
         id="effects",
         title="Effects of the parameters",
         caption=f"On {_at(shown.datasets[0])}: mean {in_words(shown.metric)} with a value minus "
-        "that with all values of the parameter, and its 95 % interval; averaged over the others.",
+        "that with all values of the parameter, and its 95 % interval; averaged over the others."
+        f"{flag}",
         alt=f"{largest['term']} {largest['level']} moves the mean most, by "
         f"{_in_words(largest['effect'], shown.metric)}.",
         panels=(Panel(title="", spec=effects_spec(f"effect on {name}", len(data)), data=scaled),),
@@ -373,12 +376,7 @@ def importances(shown: Shown) -> Figure | None:
     if data.empty:
         return None
     first = data.iloc[0]
-    border = data[data["at_border"].fillna(value=False)]["term"].unique()
-    flag = (
-        f" The best value of {', '.join(border)} lies at the border of the space: widen it."
-        if len(border)
-        else ""
-    )
+    flag = _border(data, "space: widen it")
     panels = tuple(
         Panel(
             title=in_words(str(metric)) if data["metric"].nunique() > 1 else "",
@@ -553,6 +551,13 @@ def _best_values(data: pd.DataFrame) -> str:
         f"{axis} {value}" for axis, value in zip(best["axis"], best["value"], strict=True)
     )
     return f"The best has {told}."
+
+
+def _border(rows: pd.DataFrame, where: str) -> str:
+    """A sentence on parameters whose best value may lie beyond those that were tried."""
+    terms = rows[rows["at_border"].fillna(value=False).astype("bool")]["term"].unique()
+    found = [term for term in terms if term != EPOCHS]  # longer is mostly better
+    return f" The best value of {', '.join(found)} lies at the border of the {where}." * bool(found)
 
 
 def _objective(metric: str) -> str:

@@ -213,13 +213,15 @@ def main_effects(shown: Shown) -> pd.DataFrame:
 
     Returns:
         `term`, `level` (a value, as text), `n`, `effect` (mean at the level minus that of all),
-        `low`, `high`.
+        `low`, `high`, `at_border` (of the term: whether the best of its numbers is an outer one).
     """
     rows = _effects(shown, ["main"])
+    at_border = rows[rows["level"] == ""].set_index("term")["at_border"].to_dict()
+    rows["at_border"] = [at_border.get(term) is True for term in rows["term"]]
     rows = rows[rows["level"] != ""].dropna(subset=["effect"])
     levels = [json.loads(level) for level in rows["level"]]
     rows["level"] = [_value(level) for level in levels]
-    columns = ["term", "level", "n", "effect", "low", "high"]
+    columns = ["term", "level", "n", "effect", "low", "high", "at_border"]
     return rows[columns].head(MAX_COLUMNS).reset_index(drop=True)
 
 
