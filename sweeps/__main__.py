@@ -7,7 +7,7 @@ import json
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -19,15 +19,16 @@ from cifake.errors import refuse, run_command
 from cifake.models import catalogue
 from cifake.store import usual_root
 from sweeps import compact as compaction
-from sweeps import specfile, upkeep
+from sweeps import resolution, specfile, upkeep
 from sweeps.outcome import sweep_status, unfinished, write_cells, write_labels
 from sweeps.plan import Plan
 from sweeps.progress import make_console
 from sweeps.reporting import Choice, report_store, report_sweep, report_sweeps
-from sweeps.run_grid import plan_grid, print_plan, run_cells
+from sweeps.run_grid import plan_cells, plan_grid, print_plan, run_cells
+from sweeps.run_race import current, run_race
 from sweeps.run_search import run_confirm, run_search
 from sweeps.search_plan import SearchPlan, plan_search, print_search_plan
-from sweeps.spec import Spec
+from sweeps.spec import Resolve, Spec
 from sweeps.store import Store
 from sweeps.sweep import Sweep, open_sweep, read_spec, workers_for
 from sweeps.upkeep import print_damage, print_unasked
@@ -74,6 +75,14 @@ StoreOption = Annotated[
         "$CIFAKE_STORE, store.",
     ),
 ]
+UntilResolvedOption = Annotated[
+    bool,
+    typer.Option(
+        "--until-resolved",
+        help="After a first round, add seeds where the ranking on validation is undecided, until "
+        "it is resolved or the budget of the section `resolve` is spent.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -107,20 +116,28 @@ def plan(
     store: StoreOption = None,
     data: DataOption = None,
     settings: SetOption = None,
+    until_resolved: UntilResolvedOption = False,  # noqa: FBT002 - typer makes a flag of it
     as_json: JsonOption = False,  # noqa: FBT002 - typer makes a flag of it
 ) -> None:
     """Say what would be trained, what the store has already, and how long it takes."""
     console = make_console(stderr=as_json)
-    parsed = read_spec(spec, settings or [])
+    parsed = read_spec(spec, settings or [], until_resolved=until_resolved)
     sweep = open_sweep(parsed, data or [], console)
     opened = Store.open(usual_root(store), create=False)
     made: Plan | SearchPlan
-    if parsed.search is None:
+    more: dict[str, Any] = {}
+    if until_resolved and parsed.resolve is not None:
+        cells, found = current(sweep, parsed.resolve, opened)
+        made = plan_cells(sweep, cells, opened, workers_for(parsed))
+        more = {"resolution": resolution.as_dict(found)}
+        if not as_json:
+            resolution.print_resolution(found, console)
+    elif parsed.search is None:
         made = plan_grid(sweep, opened, workers_for(parsed))
     else:
         made = plan_search(sweep, parsed.search, opened)
     if as_json:
-        print(json.dumps({"sweep": parsed.name, **made.as_dict()}, indent=2))
+        print(json.dumps({"sweep": parsed.name, **made.as_dict(), **more}, indent=2))
     elif isinstance(made, Plan):
         print_plan(made, console)
     else:
@@ -140,21 +157,33 @@ def run(
             help="A running Ray cluster. Default: one of its own on this machine.",
         ),
     ] = None,
+    until_resolved: UntilResolvedOption = False,  # noqa: FBT002 - typer makes a flag of it
 ) -> None:
     """Train what is missing, then write the tables and the report."""
     console = make_console()
-    parsed = read_spec(spec, settings or [])
+    parsed = read_spec(spec, settings or [], until_resolved=until_resolved)
     sweep = open_sweep(parsed, data or [], console)
     opened = Store.open(usual_root(store), create=True)
     with opened.claimed(parsed.name):
         forget_dead(opened.root)
-        _run(parsed, sweep, opened, console, address)
+        resolve = parsed.resolve if until_resolved else None
+        _run(parsed, sweep, opened, console, address, resolve)
 
 
-def _run(spec: Spec, sweep: Sweep, store: Store, console: Console, address: str | None) -> NoReturn:
+def _run(
+    spec: Spec,
+    sweep: Sweep,
+    store: Store,
+    console: Console,
+    address: str | None,
+    resolve: Resolve | None,
+) -> NoReturn:
     write_labels(spec, store, sweep.packs)
     try:
-        if spec.search is None:
+        if resolve is not None:
+            cells, problems = run_race(sweep, resolve, store, console, address)
+        elif spec.search is None:
+            resolution.forget(store, spec.name)
             cells = sweep.cells()
             write_cells(spec, store, cells)
             problems = run_cells(sweep, cells, store, console, address)
@@ -188,7 +217,8 @@ def status(
     parsed = read_spec(spec, settings or [])
     found = sweep_status(parsed, Store.open(usual_root(store), create=False))
     if as_json:
-        print(json.dumps(asdict(found), indent=2, default=str))
+        decided = None if found.resolution is None else resolution.as_dict(found.resolution)
+        print(json.dumps({**asdict(found), "resolution": decided}, indent=2, default=str))
         return
     console = make_console()
     states = ", ".join(f"{count} {name}" for name, count in found.by_status.items() if count)
@@ -196,6 +226,8 @@ def status(
     console.print(f"{found.runs} runs: {states}", highlight=False)
     if found.forecast is not None:
         console.print(str(found.forecast), highlight=False)
+    if found.resolution is not None:
+        resolution.print_resolution(found.resolution, console)
     for run_id, error in found.errors.items():
         console.print(f"{run_id}: {error}", highlight=False, markup=False, soft_wrap=True)
 

@@ -11,9 +11,10 @@ import pyarrow as pa
 from cifake import tables
 from cifake.data.pack import Pack
 from cifake.errors import refuse
-from sweeps import aggregate, forecast
+from sweeps import aggregate, forecast, resolution
 from sweeps.forecast import Forecast
 from sweeps.plan import Cell
+from sweeps.resolution import Resolution
 from sweeps.spec import Spec
 from sweeps.store import SPEC, Store
 
@@ -33,6 +34,9 @@ class Status:
 
     forecast: Forecast | None
     """The last time that it was run; null for a search, and where nothing was left to train."""
+
+    resolution: Resolution | None
+    """How far its ranking is resolved; null unless it was run until it is."""
 
 
 def write_cells(spec: Spec, store: Store, cells: Sequence[Cell]) -> None:
@@ -85,7 +89,8 @@ def sweep_status(spec: Spec, store: Store) -> Status:
     }
     forecasts = forecast.read(store, spec.name)
     last = forecasts[-1] if forecasts else None
-    return Status(len(cells), done, len(run_ids), by_status, errors, last)
+    resolved = resolution.read(store, spec.name)
+    return Status(len(cells), done, len(run_ids), by_status, errors, last, resolved)
 
 
 def unfinished(store: Store, cells: Sequence[Cell]) -> bool:

@@ -20,6 +20,7 @@ from sweeps.spec import (
     Compare,
     Confirm,
     Dimension,
+    Resolve,
     Resources,
     Scheduler,
     Search,
@@ -40,6 +41,9 @@ MAX_POINTS = 100_000
 
 MAX_SEEDS = 10_000
 """More seeds than anyone trains; the bound keeps a slip from filling the memory."""
+
+MIN_FIRST_ROUND = 3
+"""Seeds before the first decision of `--until-resolved`."""
 
 
 def parse(file: SpecFile) -> Spec:
@@ -73,6 +77,8 @@ def parse(file: SpecFile) -> Spec:
         _check_sampler(file, shape.search, mistakes)
         _check_confirm(file, shape.search, seeds, mistakes)
     _check_baseline(file, shape, grids["scientific"], mistakes)
+    if shape.resolve is not None:
+        _check_resolve(file, shape, shape.resolve, seeds, mistakes)
     if mistakes:
         raise InputError(mistakes)
     spec = Spec(
@@ -88,10 +94,12 @@ def parse(file: SpecFile) -> Spec:
         resources=shape.resources,
         search=shape.search,
         compare=shape.compare,
+        resolve=shape.resolve,
     )
     _check_combinations(file, spec, mistakes)
     if not mistakes:
         _check_compared(file, spec, mistakes)
+        _check_rivals(file, spec, mistakes)
     if mistakes:
         raise InputError(mistakes)
     return spec
@@ -154,6 +162,7 @@ def _class_at(loc: tuple[int | str, ...]) -> type[Settings] | None:
         ("search", "scheduler"): Scheduler,
         ("search", "confirm"): Confirm,
         ("compare",): Compare,
+        ("resolve",): Resolve,
     }
     if loc[:2] == ("search", "space"):
         return Dimension
@@ -328,6 +337,42 @@ def _check_compared(file: SpecFile, spec: Spec, mistakes: list[Mistake]) -> None
         problem = "every config has these values" if True in found else "no config has these values"
         problem += "; name some that some configs have and others have not"
         mistakes.append(file.mistake("compare.baseline", problem, spec.compare.baseline))
+
+
+def _check_resolve(
+    file: SpecFile, shape: Shape, resolve: Resolve, seeds: list[int], mistakes: list[Mistake]
+) -> None:
+    """Whether there are scores to decide by, and seeds to add."""
+    if shape.search is not None:
+        problem = (
+            "seeds are added to a grid, not to a search: give search.confirm instead, or move the "
+            "best values into scientific and remove search"
+        )
+        mistakes.append(file.mistake("resolve", problem, None))
+    if shape.data.validation == 0:
+        problem = "--until-resolved decides by validation scores; set at least 1 image aside"
+        mistakes.append(file.mistake("data.validation", problem, 0))
+    if not seeds:
+        return
+    if len(seeds) < MIN_FIRST_ROUND:
+        problem = (
+            f"the first round of --until-resolved needs at least {MIN_FIRST_ROUND} seeds, to see "
+            "how far they spread"
+        )
+        mistakes.append(file.mistake("nuisance.seed", problem, shape.nuisance.get(SEED, 1)))
+    elif resolve.max_seeds <= len(seeds):
+        problem = f"must be above the {len(seeds)} seeds of the first round, nuisance.seed"
+        mistakes.append(file.mistake("resolve.max_seeds", problem, resolve.max_seeds))
+    if max(seeds) + resolve.max_seeds >= 2**63:
+        problem = "there are no seeds left behind these; give smaller ones"
+        mistakes.append(file.mistake("nuisance.seed", problem, seeds))
+
+
+def _check_rivals(file: SpecFile, spec: Spec, mistakes: list[Mistake]) -> None:
+    """Whether there is something to rank."""
+    if spec.resolve is not None and len({each.label_json for each in spec.variants("")}) < 2:
+        problem = "--until-resolved ranks configs; name two values or more of a parameter"
+        mistakes.append(file.mistake("scientific", problem, None))
 
 
 def _check_conditions(

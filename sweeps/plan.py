@@ -169,6 +169,21 @@ def make_cells(
     ]
 
 
+def finished(
+    cells: Iterable[Cell],
+    known: Mapping[str, RunState],
+    evaluations: Sequence[tuple[str, str]],
+) -> bool:
+    """Whether nothing is left to train: each run is done, or diverged and would again."""
+    asked: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        asked[cell.run_id].append(cell)
+    return all(
+        _status(wanted, known.get(identity), evaluations) in ("done", "diverged")
+        for identity, wanted in asked.items()
+    )
+
+
 def make_plan(
     cells: Sequence[Cell],
     known: Mapping[str, RunState],

@@ -11,7 +11,7 @@ from rich.console import Console
 from cifake import tables
 from cifake.errors import refuse
 from cifake.runs import RunState, run_state
-from sweeps import fresh, union
+from sweeps import fresh, resolution, union
 from sweeps.aggregate import frame
 from sweeps.gather import RESULTS, Subject, gather, known_labels, results_of
 from sweeps.outcome import stored_cells
@@ -58,6 +58,7 @@ def report_sweep(
     """
     cells = stored_cells(spec, store)
     heads = store.heads(cells["run_id"].to_pylist())
+    resolved = resolution.read(store, spec.name)
     subject = Subject(
         name=spec.name,
         question=spec.question,
@@ -66,7 +67,8 @@ def report_sweep(
         cells=cells,
         states={run: run_state(head.row) for run, head in heads.items()},
         sweeps=[spec.name],
-        commands=["sweeps run spec.yaml"],
+        notes=[] if resolved is None else resolution.sentences(resolved),
+        commands=[f"sweeps run spec.yaml{'' if resolved is None else ' --until-resolved'}"],
     )
     inputs = fresh.inputs(spec.written, [cells, known_labels(store, [spec.name])], heads)
     made = None if anew else fresh.unchanged(store, spec.name, inputs, RESULTS)

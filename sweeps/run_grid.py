@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 
 from rich.console import Console
@@ -25,12 +25,27 @@ from sweeps.trial import Task, run_stack
 
 def plan_grid(sweep: Sweep, store: Store, workers: int) -> Plan:
     """Plan the cells of a sweep's grid; a search's proposals are not known beforehand."""
+    return plan_cells(sweep, sweep.cells(), store, workers)
+
+
+def plan_cells(sweep: Sweep, cells: Sequence[Cell], store: Store, workers: int) -> Plan:
+    """Plan some cells of a sweep."""
     known = store.run_states()
-    return _plan(sweep, sweep.cells(), store, known, _costs(sweep, known), workers)
+    return _plan(sweep, cells, store, known, _costs(sweep, known), workers)
+
+
+Following = Callable[[Sequence[str]], Sequence[Cell] | None]
+"""What to train after the cells that were trained last, all of those before included, given what
+went wrong; null for nothing."""
 
 
 def run_cells(
-    sweep: Sweep, cells: Sequence[Cell], store: Store, console: Console, address: str | None
+    sweep: Sweep,
+    cells: Sequence[Cell],
+    store: Store,
+    console: Console,
+    address: str | None,
+    following: Following | None = None,
 ) -> list[str]:
     """Plan some cells of a sweep, say so, and train what the store lacks of them.
 
@@ -43,6 +58,7 @@ def run_cells(
         store: where runs live.
         console: to print to.
         address: of a running Ray cluster; null starts one.
+        following: says what more is trained by the same workers, once all of it has ended.
 
     Returns:
         What went wrong, a line for each trial that failed for good.
@@ -65,6 +81,10 @@ def run_cells(
             plan = _plan(sweep, cells, store, known, costs, workers)
             print_plan(plan, console)
             yield from _training(sweep, store, plan, workers, console, problems)
+            while following is not None and (more := following(problems)) is not None:
+                plan = _plan(sweep, more, store, store.run_states(), costs, workers)
+                print_plan(plan, console)
+                yield from _training(sweep, store, plan, workers, console, problems)
 
         with closing(rounds()) as made:
             tuner.run_rounds(made, sweep.spec.resources)

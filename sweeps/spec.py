@@ -259,6 +259,21 @@ def name_problem(name: str) -> str | None:
     return "must be of lower-case letters, digits, - and _, 64 at most"
 
 
+class Resolve(Settings):
+    """Where `--until-resolved` adds seeds, and when it stops."""
+
+    max_seeds: int = Field(30, ge=2, le=500)
+    """The budget: seeds of a config, those of the first round included. Declared beforehand, since
+    the chance of a false winner is spread over so many."""
+
+    round: int | None = Field(None, ge=1, le=500)
+    """Seeds that a round adds to each config that is undecided; null for as many as the first."""
+
+    delta: float | None = Field(None, gt=0)
+    """Smallest difference that matters, in units of the metric: configs that differ by less for
+    sure are a tie, and resolved. Null: a tie ends with the budget."""
+
+
 class Shape(Settings):
     """The sections of a specification, before parameters are looked at."""
 
@@ -288,6 +303,9 @@ class Shape(Settings):
 
     compare: Compare = Compare()
     """What is compared, and with what."""
+
+    resolve: Resolve | None = None
+    """Where `--until-resolved` adds seeds, and when it stops."""
 
     @field_validator("name")
     @classmethod
@@ -340,6 +358,7 @@ class Spec:
     resources: Resources
     search: Search | None
     compare: Compare
+    resolve: Resolve | None
 
     @property
     def evaluate(self) -> list[str]:

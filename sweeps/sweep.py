@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import joblib
@@ -76,13 +76,21 @@ class Sweep:
         )
 
 
-def read_spec(name: str, settings: Sequence[str]) -> Spec:
+def read_spec(name: str, settings: Sequence[str], *, until_resolved: bool = False) -> Spec:
     """Find, read, override and validate a specification.
+
+    Args:
+        name: a file, or a study that ships.
+        settings: overrides, KEY=VALUE.
+        until_resolved: whether to give it the section `resolve` where it has none.
 
     Raises:
         InputError: every mistake found.
     """
-    return parse(overrides.apply(specfile.read(specfile.find(name)), settings))
+    file = overrides.apply(specfile.read(specfile.find(name)), settings)
+    if until_resolved and file.content.get("resolve") is None:
+        file = replace(file, content={**file.content, "resolve": {}})
+    return parse(file)
 
 
 def open_sweep(spec: Spec, data: Sequence[str], console: Console) -> Sweep:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cifake.config import TRAINER_VERSION, Config, run_id
 from cifake.runs import RunState
 from sweeps.balance import makespan
-from sweeps.plan import Cell, Cost, Plan, Stack, make_cells, make_plan
+from sweeps.plan import Cell, Cost, Plan, Stack, finished, make_cells, make_plan
 from sweeps.spec import Variant
 
 EVALUATIONS = (("demo", "validation"), ("demo", "test"))
@@ -101,6 +101,27 @@ def test_milestones_of_one_run_are_trained_once() -> None:
     assert plan.epochs_saved == 35
     assert (plan.runs_new, len(plan.cells), len(plan.stacks)) == (1, 4, 1)
     assert plan.stacks[0].milestones == (5, 10, 20, 30)
+
+
+@pytest.mark.parametrize(
+    ("store", "ended"),
+    [
+        ({}, False),
+        (known(10, evaluated_at(5, 10)), True),
+        (known(30, evaluated_at(5, 10, 30)), True),
+        (known(10, evaluated_at(10)), False),
+        (known(7, evaluated_at(5), status="running"), False),
+        (known(7, evaluated_at(5), status="failed"), False),
+        (known(7, evaluated_at(5), status="diverged"), True),
+        (known(10, evaluated_at(5, 10), seed=1), False),
+    ],
+)
+def test_cells_are_finished_where_a_plan_has_nothing_to_train(
+    store: dict[str, RunState], ended: bool
+) -> None:
+    asked = cells([5, 10])
+    assert finished(asked, store, EVALUATIONS) == ended
+    assert (planned(asked, store).stacks == []) == ended
 
 
 def test_a_done_run_is_not_planned() -> None:
