@@ -17,6 +17,8 @@ from rich.console import Console
 from cifake import tables
 from cifake.errors import InputError
 from cifake.places import LocalPlace
+from cifake.runs import Head
+from sweeps import fresh
 from sweeps.outcome import write_cells, write_labels
 from sweeps.parse import parse
 from sweeps.plan import Stack
@@ -132,25 +134,33 @@ def table(store: Store, sweep: str, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-# One sweep.
+# One sweep. A report takes seconds: tests that look at one share it.
 
 
-def test_a_report_writes_its_four_tables_and_they_are_whole(place: Path, store: Store) -> None:
-    text = told(report_sweep, spec_of(place, RATES), store)
-    for name in RESULTS:
-        assert table(store, "rates", name) or name == "effects"
+@pytest.fixture(scope="module")
+def reported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A copy of the folder with a report on the sweep of rates, and what was printed of it."""
+    folder = tmp_path_factory.mktemp("reported") / "copy"
+    shutil.copytree(trained, folder)
+    store = Store.open(str(folder / "store"), create=False)
+    return folder, told(report_sweep, spec_of(folder, RATES), store, csv=True)
+
+
+def test_a_report_writes_its_four_tables_and_they_are_whole(reported: tuple[Path, str]) -> None:
+    folder, text = reported
+    store = Store.open(str(folder / "store"), create=False)
+    assert all(table(store, "rates", name) for name in RESULTS)
     (one, two) = sorted({row["label"] for row in table(store, "rates", "summary")})
     for row in table(store, "rates", "comparisons"):
         assert (row["label_a"], row["label_b"], row["n"]) == (one, two, 2)
         last = (row["epochs"], row["split"], row["metric"]) == (2, "test", "accuracy")
         assert (row["mcnemar_runs"] == 2) == (row["total_low"] is not None) == last
     assert "nor could one be: with 2 seeds p = 0.5 is the least, and 6 or more" in text
-    assert "report:" in text
+    assert "report" in text
 
 
-def test_tables_are_written_as_csv_where_asked(place: Path, store: Store) -> None:
-    told(report_sweep, spec_of(place, RATES), store, csv=True)
-    root = place / "store" / "sweeps" / "rates"
+def test_tables_are_written_as_csv_where_asked(reported: tuple[Path, str]) -> None:
+    root = reported[0] / "store" / "sweeps" / "rates"
     for name in RESULTS:
         found = pd.read_csv(root / f"{name}.csv")
         expected = pd.read_parquet(root / f"{name}.parquet")
@@ -158,82 +168,117 @@ def test_tables_are_written_as_csv_where_asked(place: Path, store: Store) -> Non
         assert len(found) == len(expected)
         for column in expected.select_dtypes("float"):
             assert found[column].tolist() == pytest.approx(expected[column].tolist(), nan_ok=True)
-    told(report_sweep, spec_of(place, RATES), store)
-    assert not list(root.glob("*.csv")), "those of an earlier report do not stay"
+
+
+def test_the_lines_of_the_readme_read_every_table(
+    reported: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(reported[0] / "store/sweeps/rates", tmp_path / "store/sweeps/placements")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (block,) = [block for block in blocks if "summary.parquet" in block]
+    setting, lines = block.split("\n\n")[0], block.split("\n\n")[1].splitlines()
+    names: dict[str, Any] = {}
+    exec(f"{setting}\n{lines[0]}", names)  # noqa: S102 - the README is ours
+    read = {}
+    for line in lines[1:]:
+        (name,) = [name for name in RESULTS if f"{name}.parquet" in line]
+        read[name] = eval(line, names)  # noqa: S307
+    assert set(read) == set(RESULTS)
+    assert len(read["summary"]) == 2 * 2
+    assert read["comparisons"].empty, "two seeds make no difference significant"
+    assert len(read["ranking"])
+    assert set(read["effects"]["term"]) == {"optimizer.lr", "epochs"}
 
 
 def test_a_report_is_made_again_only_if_what_it_is_made_of_has_changed(
-    place: Path, store: Store
+    reported: tuple[Path, str], tmp_path: Path
 ) -> None:
+    place = tmp_path / "copy"
+    shutil.copytree(reported[0], place)
+    store = Store.open(str(place / "store"), create=False)
     spec = spec_of(place, RATES)
 
-    def again(asked: Spec = spec) -> tuple[str, set[str]]:
-        """What is printed, and which files were written."""
+    def again(asked: Spec) -> tuple[str, set[str]]:
+        """What is printed, and which files were written or removed."""
         before = files_of(store, "rates")
         text = told(report_sweep, asked, store, anew=False)
         after = files_of(store, "rates")
-        return text, {name for name in after if after[name] != before.get(name)}
+        return text, {n for n in before.keys() | after if after.get(n) != before.get(n)}
 
-    first, written = again()
-    assert {"report.md", "made.json", *(f"{name}.parquet" for name in RESULTS)} <= written
-    second, written = again()
-    assert (second, written) == (first, set())
+    assert again(spec) == (reported[1].replace(str(reported[0]), str(place)), set())
 
     baseline = spec_of(place, RATES + "compare: {metrics: [loss], baseline: {optimizer.lr: 0.1}}\n")
-    other, written = again(baseline)
+    text, written = again(baseline)
+    assert "loss" in text
     assert "comparisons.parquet" in written
-    assert "loss" in other
-    again()
+    assert "comparisons.csv" in written, "what an earlier report left does not stay"
+    made = {name: content for name, (_, content) in files_of(store, "rates").items()}
+
+    store.remove_file("rates", "report.md")
+    store.write_sweep("rates", "summary.parquet", made["summary.parquet"][:-7])
+    assert "report.md" in again(baseline)[1], "it is missing"
+    assert {name: content for name, (_, content) in files_of(store, "rates").items()} == made
 
     run = store.run(spec_run(store))
     state = run.state()
     assert state is not None
     run.commit({**state.row, "train_seconds": 1e6}, {})
-    _, written = again()
-    assert "report.md" in written, "a run's head is part of it"
-    assert again()[1] == set()
+    assert "report.md" in again(baseline)[1], "a run's head is part of it"
+    assert again(baseline)[1] == set()
 
-    cells = opened(spec).cells()
-    write_cells(spec, store, cells[:-1])
-    assert "summary.parquet" in again()[1]
+    write_cells(spec, store, opened(spec).cells()[:-1])
+    assert "summary.parquet" in again(baseline)[1]
 
 
 def spec_run(store: Store) -> str:
     return str(table(store, "rates", "cells")[0]["run_id"])
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        ("report.md", "missing"),
-        ("summary.parquet", "damaged"),
-        ("figures/learning-curves.png", "missing"),
-    ],
-)
-def test_what_is_missing_or_damaged_is_made_again(
-    place: Path, store: Store, name: str, damage: str
-) -> None:
-    spec = spec_of(place, RATES)
-    told(report_sweep, spec, store)
-    before = files_of(store, "rates")
-    if damage == "missing":
-        store.remove_file("rates", name)
-    else:
-        store.write_sweep("rates", name, before[name][1][:-7])
-    told(report_sweep, spec, store, anew=False)
-    after = files_of(store, "rates")
-    assert {n: content for n, (_, content) in after.items()} == {
-        n: content for n, (_, content) in before.items()
-    }
+MADE = {"report.md": b"# a", "figures/a.png": b"pixels"}
 
 
-def test_a_record_that_is_nonsense_is_no_record(place: Path, store: Store) -> None:
-    spec = spec_of(place, RATES)
-    told(report_sweep, spec, store)
-    for content in (b"", b'{"inputs": 3}'):
-        store.write_sweep("rates", "made.json", content)
-        told(report_sweep, spec, store, anew=False)
-        assert json.loads(store.read_file("rates", "made.json"))["outputs"]
+def kept(store: Store) -> Mapping[str, Any] | None:
+    return fresh.unchanged(store, "a", "inputs", ["summary"])
+
+
+def test_what_was_made_of_the_same_and_is_whole_is_fresh(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "store"), create=True)
+    summary = tables.TABLES["summary"].empty()
+    files = {**MADE, "summary.parquet": tables.encode("summary", summary)}
+    assert kept(store) is None
+    fresh.keep(store, "a", "inputs", files)
+    found = kept(store)
+    assert found is not None
+    assert found["summary"].equals(summary)
+    assert fresh.unchanged(store, "a", "others", ["summary"]) is None
+    assert fresh.unchanged(store, "a", "inputs", ["ranking"]) is None
+    for name in files:
+        for change in (store.remove_file, lambda a, b: store.write_sweep(a, b, b"damaged")):
+            change("a", name)
+            assert kept(store) is None, name
+            fresh.keep(store, "a", "inputs", files)
+            assert kept(store) is not None
+    for content in (b"", b"{}", b'{"inputs": 3}', b'{"inputs": "inputs", "outputs": {}}'):
+        store.write_sweep("a", "made.json", content)
+        assert kept(store) is None
+
+
+def test_a_digest_of_inputs_depends_on_each_of_them() -> None:
+    head = Head({"run_id": "a"})
+    cells = tables.TABLES["labels"].empty()
+    other = tables.TABLES["labels"].from_rows(
+        [{"dataset": "demo", "split": "test", "image_id": 0, "label": 1}]
+    )
+    digests = [
+        fresh.inputs("a", [cells], {"a": head}),
+        fresh.inputs("b", [cells], {"a": head}),
+        fresh.inputs("a", [other], {"a": head}),
+        fresh.inputs("a", [cells], {"b": head}),
+        fresh.inputs("a", [cells], {"a": Head({"run_id": "a"}, {"runs.parquet": "held"})}),
+    ]
+    assert len(set(digests)) == len(digests)
+    assert fresh.inputs("a", [cells], {"a": head}) == digests[0]
 
 
 def test_missing_runs_are_counted_and_noted(place: Path, store: Store) -> None:
@@ -260,8 +305,19 @@ def test_a_sweep_that_is_not_there_says_what_to_run(place: Path, store: Store) -
 # Several sweeps.
 
 
+def means(store: Store, sweep: str) -> Mapping[Any, float]:
+    """Of the configs of the first sweep."""
+    return {
+        (json.loads(row["label"])["optimizer.lr"], row["epochs"], row["split"], row["metric"]): (
+            row["mean"]
+        )
+        for row in table(store, sweep, "summary")
+        if json.loads(row["label"]).get("batch_size", 32) == 32
+    }
+
+
 def test_several_sweeps_make_one_report_and_share_what_they_share(
-    place: Path, store: Store
+    place: Path, store: Store, reported: tuple[Path, str]
 ) -> None:
     text = union([spec_of(place, RATES), spec_of(place, SIZES)], store)
     labels = {row["label"] for row in table(store, "rates-and-sizes", "summary")}
@@ -280,27 +336,9 @@ def test_several_sweeps_make_one_report_and_share_what_they_share(
     assert "note: 2 cells that several sweeps ask for are counted once" in text
     report = store.read_file("rates-and-sizes", "report.md").decode()
     assert "Which rate? Which size?" in report
+    alone = Store.open(str(reported[0] / "store"), create=False)
+    assert means(store, "rates-and-sizes") == means(alone, "rates")
     assert store.read_sweep("rates-and-sizes", "cells") is None, "it asks for nothing itself"
-
-
-def test_the_numbers_of_several_sweeps_are_those_of_each(place: Path, store: Store) -> None:
-    rates, sizes = spec_of(place, RATES), spec_of(place, SIZES)
-    told(report_sweep, rates, store)
-    union([rates, sizes], store, name="both")
-
-    def means(sweep: str) -> Mapping[Any, float]:
-        return {
-            (
-                json.loads(row["label"])["optimizer.lr"],
-                row["epochs"],
-                row["split"],
-                row["metric"],
-            ): (row["mean"])
-            for row in table(store, sweep, "summary")
-            if json.loads(row["label"]).get("batch_size", 32) == 32
-        }
-
-    assert means("both") == means("rates")
 
 
 def test_a_run_that_is_missing_keeps_its_label(place: Path, store: Store) -> None:
@@ -392,33 +430,3 @@ def test_an_empty_store_says_what_to_run(tmp_path: Path) -> None:
     empty = Store.open(str(tmp_path / "empty"), create=True)
     with pytest.raises(InputError, match="run `sweeps run SPEC` or `cifake train` first"):
         whole(empty)
-
-
-def test_every_table_of_a_report_has_its_schema(store: Store) -> None:
-    whole(store, mixed=True, name="everything")
-    for name in RESULTS:
-        found = store.read_sweep("everything", name)
-        assert found is not None
-        assert found.schema.equals(tables.TABLES[name].schema)
-
-
-def test_the_lines_of_the_readme_read_every_table(
-    place: Path, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told(report_sweep, spec_of(place, RATES), store)
-    shutil.copytree(place / "store/sweeps/rates", place / "store/sweeps/placements")
-    monkeypatch.chdir(place)
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    (block,) = [block for block in blocks if "summary.parquet" in block]
-    setting, lines = block.split("\n\n")[0], block.split("\n\n")[1].splitlines()
-    names: dict[str, Any] = {}
-    exec(f"{setting}\n{lines[0]}", names)  # noqa: S102 - the README is ours
-    read = {}
-    for line in lines[1:]:
-        (name,) = [name for name in RESULTS if f"{name}.parquet" in line]
-        read[name] = eval(line, names)  # noqa: S307
-    assert set(read) == set(RESULTS)
-    assert len(read["summary"]) == 2 * 2
-    assert read["comparisons"].empty, "two seeds make no difference significant"
-    assert len(read["ranking"])
-    assert set(read["effects"]["term"]) == {"optimizer.lr", "epochs"}
