@@ -35,16 +35,17 @@ class _Made(BaseModel):
     """Digest of each file, by its name."""
 
 
-def inputs(written: str, kept: Iterable[pa.Table], heads: Mapping[str, Head]) -> str:
+def inputs(words: Iterable[str], kept: Iterable[pa.Table], heads: Mapping[str, Head]) -> str:
     """A digest of everything that a sweep's report is made of.
 
     Args:
-        written: the specification.
+        words: the specification, and what else stands in the report as it is.
         kept: tables that are kept of the sweep: what it asks for, and labels.
         heads: of its runs, which say what each of their tables holds.
     """
     found = hashlib.sha256(code().encode())
-    found.update(written.encode())
+    for text in words:
+        found.update(f"{text}\0".encode())
     for table in kept:
         found.update(tables.parquet(tables.canonical(table)))
     for name, head in sorted(heads.items()):

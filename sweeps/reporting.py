@@ -70,7 +70,8 @@ def report_sweep(
         notes=[] if resolved is None else resolution.sentences(resolved),
         commands=[f"sweeps run spec.yaml{'' if resolved is None else ' --until-resolved'}"],
     )
-    inputs = fresh.inputs(spec.written, [cells, known_labels(store, [spec.name])], heads)
+    words = [spec.written, *subject.all_notes, *subject.commands]
+    inputs = fresh.inputs(words, [cells, known_labels(store, [spec.name])], heads)
     made = None if anew else fresh.unchanged(store, spec.name, inputs, RESULTS)
     if made is None:
         _write(subject, store, console, csv=csv, inputs=inputs)

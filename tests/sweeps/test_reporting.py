@@ -271,14 +271,15 @@ def test_a_digest_of_inputs_depends_on_each_of_them() -> None:
         [{"dataset": "demo", "split": "test", "image_id": 0, "label": 1}]
     )
     digests = [
-        fresh.inputs("a", [cells], {"a": head}),
-        fresh.inputs("b", [cells], {"a": head}),
-        fresh.inputs("a", [other], {"a": head}),
-        fresh.inputs("a", [cells], {"b": head}),
-        fresh.inputs("a", [cells], {"a": Head({"run_id": "a"}, {"runs.parquet": "held"})}),
+        fresh.inputs(["a"], [cells], {"a": head}),
+        fresh.inputs(["b"], [cells], {"a": head}),
+        fresh.inputs(["a", "a note"], [cells], {"a": head}),
+        fresh.inputs(["a"], [other], {"a": head}),
+        fresh.inputs(["a"], [cells], {"b": head}),
+        fresh.inputs(["a"], [cells], {"a": Head({"run_id": "a"}, {"runs.parquet": "held"})}),
     ]
     assert len(set(digests)) == len(digests)
-    assert fresh.inputs("a", [cells], {"a": head}) == digests[0]
+    assert fresh.inputs(["a"], [cells], {"a": head}) == digests[0]
 
 
 def test_missing_runs_are_counted_and_noted(place: Path, store: Store) -> None:
