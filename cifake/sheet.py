@@ -31,13 +31,14 @@ _BARS_AT_MOST = 32
 _INCH_AN_IMAGE = 0.95
 
 
-def draw_sheet(title: str, explanation: Explanation, columns: int) -> bytes:
+def draw_sheet(title: str, explanation: Explanation, columns: int, *, dpi: int = 150) -> bytes:
     """The page as PNG.
 
     Args:
         title: what network and which images.
         explanation: the images, their maps, and the gates.
         columns: images of a group side by side.
+        dpi: pixels an inch.
     """
     panels = math.ceil(len(explanation.gates) / _PANEL_COLUMNS)
     heights = [2 * (2 * _INCH_AN_IMAGE + 0.75), 0.6, *([2.5 * panels + 0.7] if panels else [])]
@@ -50,7 +51,7 @@ def draw_sheet(title: str, explanation: Explanation, columns: int) -> bytes:
     if panels:
         _draw_gates(parts[2, 0], explanation, panels)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -725,6 +725,21 @@ _TABLES = (
         RESULTS_VERSION,
     ),
     Table(
+        "gates",
+        "one channel at one site of an attention module, over the images of one label",
+        ("run_id", "epoch", "dataset", "split", "site", "label", "channel"),
+        (
+            *_key("run_id", "epoch", "dataset", "split"),
+            _required("site", WORD, "", "Where the attention module stands."),
+            _required("label", WORD, "", "REAL or FAKE: which images."),
+            _required("channel", pa.int32(), "", "Channel of the feature map, from 0."),
+            _required("n", pa.int64(), "images", "Images of that label."),
+            Column("mean", pa.float64(), "", "Mean gate over them; null without an image."),
+            Column("std", pa.float64(), "", "Sample standard deviation; null below two images."),
+        ),
+        RESULTS_VERSION,
+    ),
+    Table(
         "benchmarks",
         "one measurement of one benchmark",
         ("name", "measured_at"),

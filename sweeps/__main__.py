@@ -243,6 +243,7 @@ def report(
         ),
     ] = None,
     store: StoreOption = None,
+    data: DataOption = None,
     settings: SetOption = None,
     name: Annotated[
         str | None,
@@ -256,13 +257,26 @@ def report(
         ),
     ] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Write the tables as CSV, too.")] = False,  # noqa: FBT002 - typer makes a flag of it
+    explain: Annotated[  # noqa: FBT002 - typer makes a flag of it
+        bool,
+        typer.Option(
+            "--explain",
+            help="Draw what the best networks look at, Grad-CAM and attention gates. Needs the "
+            "images.",
+        ),
+    ] = False,
 ) -> None:
     """Write the tables and the report of sweeps, or of all runs, from what the store has."""
     parsed = [read_spec(spec, settings or []) for spec in specs or []]
+    if data and not explain:
+        refuse("--data", "is for --explain alone: a report is made of what the store has")
     opened, console = Store.open(usual_root(store), create=False), make_console()
     if len(parsed) == 1 and name is None:
-        report_sweep(parsed[0], opened, console, csv=csv)
+        wanted = (data or []) if explain else None
+        report_sweep(parsed[0], opened, console, csv=csv, explain=wanted)
         return
+    if explain:
+        refuse("--explain", "is for the report of one sweep under its own name; name one SPEC")
     choice = Choice(name=name, mixed=mixed, csv=csv)
     if parsed:
         report_sweeps(parsed, opened, console, choice)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from cifake import tables
 from cifake.runs import RunState
 from cifake.tables import RunTable
-from sweeps import forecast
+from sweeps import explanations, forecast
 from sweeps.gaps import gap_notes
 from sweeps.objectives import RUN_TABLES
 from sweeps.proposals import Proposal, proposals
@@ -103,7 +103,7 @@ def gather(subject: Subject, store: Store) -> Content:
         effects=tables.canonical(pa.concat_tables(made)),
         proposals=tried,
         forecasts=sorted(told, key=lambda each: each.started_at),
-        explanations=None,
+        explanations=explanations.read(store, name),
         notes=subject.all_notes,
         commands=subject.commands,
         read=read,

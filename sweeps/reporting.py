@@ -11,7 +11,7 @@ from rich.console import Console
 from cifake import tables
 from cifake.errors import refuse
 from cifake.runs import RunState, run_state
-from sweeps import fresh, resolution, union
+from sweeps import explanations, fresh, resolution, union
 from sweeps.aggregate import frame
 from sweeps.gather import RESULTS, Subject, gather, known_labels, results_of
 from sweeps.outcome import stored_cells
@@ -42,7 +42,13 @@ ALL_RUNS = "all-runs"
 
 
 def report_sweep(
-    spec: Spec, store: Store, console: Console, *, anew: bool = True, csv: bool = False
+    spec: Spec,
+    store: Store,
+    console: Console,
+    *,
+    anew: bool = True,
+    csv: bool = False,
+    explain: Sequence[str] | None = None,
 ) -> None:
     """Write the tables and the report of a sweep, and print its results.
 
@@ -52,9 +58,11 @@ def report_sweep(
         console: to print to.
         anew: whether it is made although nothing has changed since it was made last.
         csv: whether the tables are also written as CSV.
+        explain: where data sets lie, as `--data` takes them, if what the best networks look at is
+            to be drawn first.
 
     Raises:
-        InputError: nothing of the sweep is in the store.
+        InputError: nothing of the sweep is in the store; or as `explanations.explain` does.
     """
     cells = stored_cells(spec, store)
     heads = store.heads(cells["run_id"].to_pylist())
@@ -74,7 +82,7 @@ def report_sweep(
     inputs = fresh.inputs(words, [cells, known_labels(store, [spec.name])], heads)
     made = None if anew else fresh.unchanged(store, spec.name, inputs, RESULTS)
     if made is None:
-        _write(subject, store, console, csv=csv, inputs=inputs)
+        _write(subject, store, console, csv=csv, inputs=inputs, explain=explain)
     else:
         print_results(results_of(subject, store, made), console)
     _say_where(store, spec.name, console)
@@ -169,12 +177,21 @@ def _say_where(store: Store, name: str, console: Console) -> None:
 
 
 def _write(
-    subject: Subject, store: Store, console: Console, *, csv: bool, inputs: str = ""
+    subject: Subject,
+    store: Store,
+    console: Console,
+    *,
+    csv: bool,
+    inputs: str = "",
+    explain: Sequence[str] | None = None,
 ) -> None:
     """Make a report, write its tables and files, and print its results."""
     from sweeps.report.files import files
 
     content = gather(subject, store)
+    if explain is not None:
+        made_now = explanations.explain(content, store, explain, console)
+        content = replace(content, explanations=made_now)
     made = {name: getattr(content, name) for name in RESULTS}
     written = {f"{name}.parquet": tables.encode(name, table) for name, table in made.items()}
     if csv:

@@ -25,11 +25,11 @@ class Explanations:
     """What the best networks look at, as `sweeps report --explain` left it."""
 
     sheets: Mapping[str, bytes]
-    """PNG files: Grad-CAM sheets by run."""
+    """Grad-CAM sheets by run, the best first: PNG files of at most 200 KB, about 1,000 pixels wide,
+    each with a title of its own and the gates of its attention modules below the images."""
 
     gates: pa.Table | None
-    """Gates of their attention modules; null where there is none. Columns: `run_id` and `site`
-    (strings), `label` (REAL or FAKE), `channel` (from 0), `mean`, `std` (shares), `n` (images)."""
+    """Table `gates` of those runs; null where none of them has an attention module with gates."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -294,7 +294,7 @@ def test_packs_sweeps_and_benchmarks_have_versions_apart_from_the_tables_of_runs
         assert int(versions.pop(name)) == tables.PACK_VERSION
     for name in ("cells", "labels"):
         assert int(versions.pop(name)) == tables.SWEEPS_VERSION
-    for name in ("summary", "comparisons", "ranking", "effects"):
+    for name in ("summary", "comparisons", "ranking", "effects", "gates"):
         assert int(versions.pop(name)) == tables.RESULTS_VERSION
     assert int(versions.pop("benchmarks")) == tables.BENCHMARKS_VERSION
     assert {int(version) for version in versions.values()} == {tables.SCHEMA_VERSION}
