@@ -32,7 +32,7 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/sweeps run demo --store $(STORE)
 
-test: $(VENV)/.installed-dev $(VENV)/.chromium
+test: $(VENV)/.installed-dev $(VENV)/.chromium $(VENV)/.latex
 	$(BIN)/python -m pytest -m "not long"
 
 test-long: $(VENV)/.installed-dev
@@ -83,4 +83,11 @@ $(VENV)/.chromium: | $(VENV)/bin/python
 	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && \
 	  apt-get install -y -qq chromium; } >/dev/null 2>&1 || \
 	  echo "no chromium: tests of the page in a browser are skipped; apt-get install chromium"
+	@touch $@
+
+# What compiles the report's tables, in the same way.
+$(VENV)/.latex: | $(VENV)/bin/python
+	@command -v pdflatex >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && \
+	  apt-get install -y -qq --no-install-recommends texlive-latex-recommended; } >/dev/null 2>&1 || \
+	  echo "no LaTeX: tests that compile tables are skipped; apt-get install texlive-latex-recommended"
 	@touch $@
