@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import pyarrow.compute as pc
-
+from sweeps.report import figures, latex
+from sweeps.report.bibliography import FILE as BIBLIOGRAPHY
+from sweeps.report.bibliography import bibliography
 from sweeps.report.content import PAGE, Content
-from sweeps.report.figures import learning_curves, save, threshold_curves, threshold_runs
-from sweeps.report.markdown import REPORT, markdown
+from sweeps.report.markdown import REPORT, Picture, markdown
 from sweeps.report.page import page
 
 
 def files(content: Content) -> Mapping[str, bytes]:
     """Every file of a report, by name."""
-    drawn = _figures(content)
-    told = {REPORT: markdown(content, list(drawn)).encode(), PAGE: page(content).encode()}
-    return {**told, **drawn}
-
-
-def _figures(content: Content) -> Mapping[str, bytes]:
-    shown = content.cells.filter(pc.field("stage") == content.stage)
-    thresholds = content.read("thresholds", threshold_runs(shown, content.evaluations))
-    figures = {
-        "figures/learning-curves.png": learning_curves(shown, content.evaluations),
-        "figures/thresholds.png": threshold_curves(shown, thresholds),
+    drawn: dict[str, bytes] = {}
+    pictures = []
+    for drawing in figures.drawings(content):
+        drawn |= {f"{figures.FOLDER}/{name}": file for name, file in drawing.files().items()}
+        path = f"{figures.FOLDER}/{drawing.name}.png"
+        pictures.append(Picture(path=path, title=drawing.title, caption=drawing.caption))
+    written = {
+        **{f"{latex.FOLDER}/{name}": text for name, text in latex.tables(content).items()},
+        f"{latex.FOLDER}/{BIBLIOGRAPHY}": bibliography(content),
+        REPORT: markdown(content, pictures),
+        PAGE: page(content),
     }
-    return {name: save(figure) for name, figure in figures.items() if figure is not None}
+    return {**{name: text.encode() for name, text in written.items()}, **drawn}

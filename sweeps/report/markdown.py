@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow.compute as pc
 
+from sweeps.families import ALPHA
 from sweeps.proposals import Proposal
 from sweeps.report.content import Content, Results
 from sweeps.report.findings import Marks, answer, marks
@@ -16,7 +20,9 @@ from sweeps.report.headline import (
     header_text,
     headline,
     label_columns,
+    label_text,
     score_text,
+    varying,
 )
 from sweeps.report.tried import best_sentence, proposal_table
 from sweeps.spec import Search
@@ -26,29 +32,37 @@ CONFIRMED = """## The best, confirmed
 Trained again with seeds that chose nothing, and evaluated on test for the first time."""
 """What opens the findings of a search's last stage."""
 
-_CAPTIONS = {
-    "learning-curves": "Validation accuracy by epoch: mean over seeds and its 95 % interval.",
-    "thresholds": "Accuracy by decision threshold, at each config's longest length.",
-}
-
-
 REPORT = "report.md"
 """The file that a reader opens first."""
 
+MAX_COMPARISONS = 45
+"""Comparisons in the table; the parquet table has the rest."""
 
-def markdown(content: Content, figures: Sequence[str]) -> str:
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A figure beside the report."""
+
+    path: str
+    title: str
+    caption: str
+
+
+def markdown(content: Content, figures: Sequence[Picture]) -> str:
     """The whole report; its figures lie beside it."""
     results = content.results
     search = results.search
     rows = headline(content.summary.filter(pc.field("stage") != "search"))
-    parts = [f"# {content.name}", content.question]
+    parts = [f"# {inline(content.name)}", inline(content.question)]
     if search is not None:
         parts += search_findings(search, content.proposals)
     if search is None or rows:
         parts += [*([] if search is None else [CONFIRMED]), *grid_findings(rows, results)]
     states = content.runs.to_pylist()
     parts += [
-        "\n".join(f"- {note}" for note in content.notes),
+        "\n".join(f"- {inline(note)}" for note in content.notes),
+        _comparisons(content),
+        "## Figures" * bool(figures),
         *map(_figure, figures),
         _failures(states),
         _provenance(content, states),
@@ -56,27 +70,53 @@ def markdown(content: Content, figures: Sequence[str]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _figure(name: str) -> str:
-    caption = _CAPTIONS[name.rpartition("/")[2].partition(".")[0]]
-    return f"![{caption}]({name})\n\n*{caption}*"
+def _figure(picture: Picture) -> str:
+    title, caption = inline(picture.title), inline(picture.caption)
+    return f"### {title}\n\n![{title}]({picture.path})\n\n{caption}"
 
 
 def grid_findings(rows: list[Row], results: Results) -> list[str]:
     """The answer, the table of configs, and what a reader must know of it."""
     marked, metrics = marks(results), results.compare.metrics
-    return [answer(results), _table(rows, metrics, marked), _notes(rows, metrics, marked)]
+    table = _table(rows, metrics, marked)
+    return [inline(answer(results)), table, _notes(rows, metrics, marked)]
 
 
 def search_findings(search: Search, proposals: Sequence[Proposal]) -> list[str]:
     """The best proposal of a search, and the table of all."""
     tried = list(proposals)
+    sentence = inline(best_sentence(search, tried))
     if not tried:
-        return [best_sentence(search, tried)]
-    return [best_sentence(search, tried), markdown_table(*proposal_table(search, tried))]
+        return [sentence]
+    header, rows = proposal_table(search, tried)
+    return [sentence, markdown_table([*map(inline, header)], [[*map(inline, row)] for row in rows])]
+
+
+def inline(text: object) -> str:
+    """Text that Markdown shows as it is, on one line: no emphasis, link, tag, code or formula."""
+    line = " ".join(str(text).split())
+    return _LIST.sub(r"\1\\\2", _AT_THE_START.sub(r"\\\g<0>", _MARKUP.sub(r"\\\g<0>", line)))
+
+
+_MARKUP = re.compile(r"[\\`*$\[\]]|~(?=~)|<(?=[A-Za-z/!?])|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
+"""Characters that mean something to Markdown where they stand: within a word, _ does not."""
+
+_AT_THE_START = re.compile(r"^(?:[#>|=~]|[-+](?=\s|$|-))")
+"""What makes a heading, a quotation, a table, a list or a rule of a line."""
+
+_LIST = re.compile(r"^(\d+)([.)])(?=\s|$)")
+
+
+def code(text: object) -> str:
+    """Text as it is typed."""
+    line = " ".join(str(text).split())
+    ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    space = " " * (len(ticks) > 1)
+    return f"{ticks}{space}{line}{space}{ticks}"
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; a bar inside a cell is escaped."""
+    """A table of cells in Markdown; a bar inside a cell is escaped."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in lines)
 
@@ -85,12 +125,12 @@ def _table(rows: list[Row], metrics: Sequence[str], marked: Marks) -> str:
     if not rows:
         return "No run has been evaluated yet."
     names = label_columns(rows)
-    header = [*names, "epochs", "evaluated on", *map(header_text, metrics), "seeds"]
+    header = [*map(inline, names), "epochs", "evaluated on", *map(header_text, metrics), "seeds"]
     body = [
         [
-            *(cell_text(row.label.get(name)) for name in names),
+            *(inline(cell_text(row.label.get(name))) for name in names),
             str(row.epochs),
-            row.where,
+            inline(row.where),
             *(
                 score_text(row.metrics[metric], marked.of(row.metrics[metric]))
                 for metric in metrics
@@ -117,7 +157,82 @@ def _notes(rows: list[Row], metrics: Sequence[str], marked: Marks) -> str:
         }
     )
     notes += [f"{m} is undefined on {where}: it holds one class only." for m, where in undefined]
-    return "\n\n".join(notes)
+    return "\n\n".join(map(inline, notes))
+
+
+def _comparisons(content: Content) -> str:
+    """Each pair that is compared, by the foremost score at the longest length."""
+    rows = _foremost(content)
+    if not rows:
+        return ""
+    labels = [json.loads(row[side]) for row in rows for side in ("label_a", "label_b")]
+    telling = varying(labels)
+    share = rows[0]["unit"] == "share"
+
+    def name(label: str) -> str:
+        values = json.loads(label)
+        return inline(label_text({key: values.get(key) for key in telling or values}))
+
+    unit = "points" if share else "a − b"
+    header = ["a", "b", f"difference, {unit}", "95 % interval", "p", "corrected p", "P(a > b)", "n"]
+    body = [
+        [
+            name(row["label_a"]),
+            name(row["label_b"]),
+            _signed(row["difference"], share=share),
+            f"{_signed(row['low'], share=share)} to {_signed(row['high'], share=share)}",
+            _p(row["p"]),
+            _p(row["p_holm"]) + (" *" if row["significant"] else ""),
+            "–"
+            if row["probability_of_improvement"] is None
+            else f"{row['probability_of_improvement']:.2f}",
+            str(row["n"]) + (f" ({row['n_missing']} missing)" if row["n_missing"] else ""),
+        ]
+        for row in rows[:MAX_COMPARISONS]
+    ]
+    first = rows[0]
+    left = len(rows) - MAX_COMPARISONS
+    reading = (
+        f"{first['metric'].replace('_', ' ')} on {first['dataset']} {first['split']} after "
+        f"{first['epochs']} epochs: a − b, paired by seed; p by the sign-flip permutation test, "
+        f"two-sided, corrected by Holm's method over {first['comparisons']}; \\* below {ALPHA}."
+    )
+    more = f" {left} more are in `comparisons.parquet`, as are other scores and lengths."
+    less = " Other scores and lengths are in `comparisons.parquet`."
+    return "\n\n".join(
+        ["## Comparisons", markdown_table(header, body), reading + (more if left > 0 else less)]
+    )
+
+
+def _foremost(content: Content) -> list[Mapping[str, Any]]:
+    """Comparisons by the foremost score on the foremost data set, at the longest length."""
+    rows: list[Mapping[str, Any]] = content.comparisons.filter(
+        pc.field("stage") == content.stage
+    ).to_pylist()
+    results = content.results
+    orders: list[tuple[str, Sequence[Any]]] = [
+        ("split", ("test", "validation")),
+        ("dataset", results.datasets),
+        ("metric", results.compare.metrics),
+        ("epochs", sorted({row["epochs"] for row in rows}, reverse=True)),
+    ]
+    for name, order in orders:
+        there = {row[name] for row in rows}
+        chosen = next((value for value in order if value in there), None)
+        rows = [row for row in rows if row[name] == chosen]
+    return [row for row in rows if row["n"]]
+
+
+def _signed(value: float | None, *, share: bool) -> str:
+    if value is None:
+        return "–"
+    return (f"{100 * value:+.2f}" if share else f"{value:+.4f}").replace("-", "−")
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _failures(states: Sequence[Mapping[str, Any]]) -> str:
@@ -125,7 +240,12 @@ def _failures(states: Sequence[Mapping[str, Any]]) -> str:
     if not failed:
         return ""
     rows = [
-        [f"`{s['run_id']}`", str(s["seed"]), s["status"], s["error"].strip().splitlines()[-1]]
+        [
+            code(s["run_id"]),
+            str(s["seed"]),
+            s["status"],
+            inline(s["error"].strip().splitlines()[-1]),
+        ]
         for s in failed
     ]
     return "## Runs that failed\n\n" + markdown_table(["run", "seed", "status", "error"], rows)
@@ -133,7 +253,8 @@ def _failures(states: Sequence[Mapping[str, Any]]) -> str:
 
 def _provenance(content: Content, states: Sequence[Mapping[str, Any]]) -> str:
     def every(name: str) -> str:
-        return ", ".join(sorted({str(s[name]) for s in states if s[name] is not None})) or "–"
+        found = sorted({str(s[name]) for s in states if s[name] is not None})
+        return inline(", ".join(found)) or "–"
 
     seconds = sum(state["train_seconds"] or 0.0 for state in states)
     rows = [
@@ -143,6 +264,6 @@ def _provenance(content: Content, states: Sequence[Mapping[str, Any]]) -> str:
         ["code", every("git_commit")],
         ["versions", every("versions")],
         ["hosts", f"{every('host')}; {every('device')}"],
-        ["reproduce", "; ".join(f"`{command}`" for command in content.commands)],
+        ["reproduce", "; ".join(map(code, content.commands))],
     ]
     return "## Provenance\n\n" + markdown_table(["", ""], rows)

@@ -127,7 +127,9 @@ def content(  # one parameter a part of the report
         summary=aggregate.summary(name, cells_table, evaluations),
         comparisons=tables.TABLES["comparisons"].from_rows(compared),
         ranking=tables.TABLES["ranking"].from_rows(ranks),
-        effects=tables.TABLES["effects"].empty(),
+        effects=tables.TABLES["effects"].from_rows(
+            _effects(name, tested, metrics, datasets[0]) if apart else []
+        ),
         proposals=[],
         forecasts=[],
         explanations=None,
@@ -227,7 +229,7 @@ def _evaluations(
         for epoch in range(1, max(lengths) + 1):
             tested = [(name, "test") for name in datasets] if epoch in lengths else []
             for dataset, split in ((datasets[0], "validation"), *tested):
-                score = 0.8 + 0.01 * config + 0.02 * epoch + 0.005 * rng.standard_normal()
+                score = 0.5 + 0.01 * config + 0.02 * epoch + 0.005 * rng.standard_normal()
                 scores = {"accuracy": score, "auroc": score + 0.03, "loss": 1 - score, "f1": score}
                 rows.append(
                     {
@@ -302,6 +304,24 @@ def _ranking(
                 "group": chr(ord("a") + number) if apart else "a",
                 "tau": 0.9,
             }
+
+
+def _effects(
+    name: str, labels: Sequence[Mapping[str, Any]], metrics: Sequence[str], dataset: str
+) -> Iterable[dict[str, Any]]:
+    """Of the first parameter, and what is left over."""
+    term = next(iter(labels[0]))
+    levels = list(dict.fromkeys(label[term] for label in labels))
+    for metric in metrics:
+        about = {key: v for key, v in _about(name, 0, dataset, metric).items() if key != "epochs"}
+        whole_term = {**about, "kind": "main", "term": term, "n": len(labels)}
+        yield {**whole_term, "level": "", "share": 0.7, "df": len(levels) - 1, "p": 0.01}
+        for number, level in enumerate(levels):
+            effect = 0.01 * number - 0.005
+            interval = {"low": effect - 0.002, "high": effect + 0.002}
+            yield {**whole_term, "level": json.dumps(level), "effect": effect, **interval}
+        rest = {"kind": "residual", "term": "residual", "level": "", "share": 0.3, "n": 9}
+        yield {**about, **rest}
 
 
 def _about(name: str, epochs: int, dataset: str, metric: str) -> dict[str, Any]:

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from matplotlib.collections import FillBetweenPolyCollection
-from PIL import Image
 from rich.console import Console
 
 from cifake import tables
@@ -20,16 +18,22 @@ from sweeps.objectives import Reached
 from sweeps.proposals import Proposal
 from sweeps.report.console import print_results
 from sweeps.report.content import Content
-from sweeps.report.figures import learning_curves, save, threshold_curves, threshold_runs
 from sweeps.report.files import files
 from sweeps.report.findings import answer
 from sweeps.report.headline import headline, label_columns, label_text, percent, score_text
-from sweeps.report.markdown import grid_findings, markdown, markdown_table, search_findings
+from sweeps.report.markdown import (
+    Picture,
+    grid_findings,
+    markdown,
+    markdown_table,
+    search_findings,
+)
 from sweeps.report.tried import print_proposals
 from sweeps.spec import Compare, Confirm, Dimension, Search
 
 NONE = {"attention": "none", "optimizer.lr": 0.01}
 SRM = {"attention": "srm", "optimizer.lr": 0.01}
+PICTURE = Picture(path="figures/thresholds.png", title="Thresholds", caption="Which is best?")
 SEARCH = Search(
     trials=4,
     metric=["validation.accuracy"],
@@ -79,26 +83,6 @@ def evaluations_of(
         for split in (("validation", "test") if epoch in lengths else ("validation",))
     ]
     return tables.TABLES["evaluations"].from_rows(rows)
-
-
-def thresholds_of(labels: list[dict[str, Any]], epoch: int, seeds: int, seed: int = 0) -> pa.Table:
-    rng = np.random.default_rng(seed)
-    counts = dict.fromkeys(("tp", "fp", "tn", "fn"), 5)
-    rows = [
-        {
-            "run_id": run_id(label, s),
-            "epoch": epoch,
-            "dataset": "demo",
-            "split": "test",
-            "threshold": threshold,
-            "accuracy": rng.random(),
-            **counts,
-        }
-        for label in labels
-        for s in range(seeds)
-        for threshold in tables.THRESHOLDS
-    ]
-    return tables.TABLES["thresholds"].from_rows(rows)
 
 
 def runs_of(labels: list[dict[str, Any]], seeds: int, **changes: Any) -> list[dict[str, Any]]:
@@ -186,8 +170,8 @@ def found_in(content: Content) -> list[str]:
 def test_every_table_of_a_report_parses() -> None:
     cells = cells_of([NONE, SRM], [1, 2], 6)
     content = content_of(cells, evaluations_of([NONE, SRM], [1, 2], 6), runs_of([NONE, SRM], 6))
-    text = markdown(content, ["figures/thresholds.png"])
-    results, provenance = assert_tables_parse(text)
+    text = markdown(content, [PICTURE])
+    results, _, provenance = assert_tables_parse(text)
     assert len(results) == 2 + 2 * 2 * 2
     assert results[0][0] == "attention", "the parameter that tells the rows apart comes first"
     assert "optimizer.lr" not in results[0]
@@ -311,83 +295,6 @@ def printed(content: Content) -> str:
     return console.file.getvalue()
 
 
-# Figures.
-
-
-def pixels(content: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-
-
-def test_figures_are_pictures_of_their_data() -> None:
-    cells = cells_of([NONE, SRM], [1, 3], 3)
-    drawn = []
-    for seed in (0, 0, 1):
-        curves = learning_curves(cells, evaluations_of([NONE, SRM], [1, 3], 3, seed))
-        levels = threshold_curves(cells, thresholds_of([NONE, SRM], 3, 3, seed))
-        assert curves is not None
-        assert levels is not None
-        drawn.append((save(curves), save(levels)))
-    for content in drawn[0]:
-        assert content.startswith(b"\x89PNG")
-        picture = pixels(content)
-        assert picture.shape[0] > 400
-        assert picture.shape[1] > 600
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
-    assert drawn[0] == drawn[1], "the same data, the same bytes"
-    assert drawn[0][0] != drawn[2][0]
-    assert drawn[0][1] != drawn[2][1]
-
-
-@pytest.mark.parametrize(("seeds", "bands"), [(1, 0), (2, 2), (6, 2)])
-def test_one_seed_draws_no_band(seeds: int, bands: int) -> None:
-    cells = cells_of([NONE, SRM], [3], seeds)
-    for figure in (
-        learning_curves(cells, evaluations_of([NONE, SRM], [3], seeds)),
-        threshold_curves(cells, thresholds_of([NONE, SRM], 3, seeds)),
-    ):
-        assert figure is not None
-        (axes,) = figure.axes
-        found = [c for c in axes.collections if isinstance(c, FillBetweenPolyCollection)]
-        assert len(found) == bands
-
-
-def test_lines_run_through_the_means() -> None:
-    evaluations = evaluations_of([NONE], [3], 4)
-    figure = learning_curves(cells_of([NONE], [3], 4), evaluations)
-    assert figure is not None
-    (line,) = figure.axes[0].get_lines()
-    assert np.asarray(line.get_xdata()).tolist() == [1, 2, 3]
-    rows = [row for row in evaluations.to_pylist() if row["split"] == "validation"]
-    means = [100 * np.mean([r["accuracy"] for r in rows if r["epoch"] == n]) for n in (1, 2, 3)]
-    assert np.asarray(line.get_ydata()) == pytest.approx(means)
-
-
-def test_many_labels_draw_the_best_only() -> None:
-    labels = [{"optimizer.lr": 0.001 * n} for n in range(1, 13)]
-    figure = learning_curves(cells_of(labels, [2], 2), evaluations_of(labels, [2], 2))
-    assert figure is not None
-    assert len(figure.axes[0].get_lines()) == 8
-
-
-def test_thresholds_are_read_of_the_labels_that_end_best_on_test_alone() -> None:
-    labels = [{"optimizer.lr": 0.001 * n} for n in range(1, 13)]
-    cells, evaluations = cells_of(labels, [1, 2], 2), evaluations_of(labels, [1, 2], 2)
-    ends = {run_id(label, seed): 0.0 for label in labels for seed in (0, 1)}
-    for row in evaluations.to_pylist():
-        if (row["epoch"], row["split"]) == (2, "test"):
-            ends[row["run_id"]] = row["accuracy"]
-    pairs = [[run_id(label, seed) for seed in (0, 1)] for label in labels]
-    best = sorted(pairs, key=lambda runs: sum(ends[run] for run in runs))[-8:]
-    assert threshold_runs(cells, evaluations) == sorted(run for runs in best for run in runs)
-    assert threshold_runs(cells, tables.TABLES["evaluations"].empty()) == []
-
-
-def test_without_validation_there_is_no_learning_curve() -> None:
-    cells = cells_of([NONE], [1], 2)
-    assert learning_curves(cells, tables.TABLES["evaluations"].empty()) is None
-    assert threshold_curves(cells, tables.TABLES["thresholds"].empty()) is None
-
-
 # A search.
 
 
@@ -444,6 +351,9 @@ def test_a_report_links_only_figures_that_are_made() -> None:
     found = files(content)
     text = found["report.md"].decode()
     linked = re.findall(r"\]\((figures/[^)]+)\)", text)
-    assert linked == ["figures/learning-curves.png"]
-    assert found.keys() == {"report.md", "report.html", *linked}
+    assert {"figures/differences.png", "figures/learning.png"} <= set(linked)
+    drawn = {name for name in found if name.startswith("figures/")}
+    assert drawn == {name.replace("png", kind) for name in linked for kind in ("png", "svg", "pdf")}
+    tables_ = {"tables/results.tex", "tables/comparisons.tex", "tables/tables.tex"}
+    assert found.keys() - drawn == {"report.md", "report.html", "tables/references.bib", *tables_}
     assert_tables_parse(text)

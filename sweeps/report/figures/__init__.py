@@ -1,0 +1,99 @@
+"""The figures of a report at the size of a paper, drawn with matplotlib.
+
+What they show, and what stands below them, is that of the page's charts: the same frames, the same
+captions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from sweeps.aggregate import frame
+from sweeps.report import charts, frames
+from sweeps.report.content import Content
+from sweeps.report.figures import curves, maps, points, search, time
+from sweeps.report.figures.style import KINDS, save, styled
+from sweeps.report.shown import Shown, in_words, shown
+
+FOLDER = "figures"
+"""Where the files lie beside a report."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """One figure with what stands below it."""
+
+    name: str
+    """Of its files, without an ending."""
+
+    title: str
+    caption: str
+    figure: Figure
+
+    def files(self) -> Mapping[str, bytes]:
+        """The figure in every form, by file name."""
+        with styled():
+            # The layout is found once, for all forms.
+            self.figure.draw_without_rendering()
+            self.figure.set_layout_engine("none")
+        return {f"{self.name}.{kind}": save(self.figure, kind) for kind in KINDS}
+
+
+DRAW: Mapping[str, Callable[[charts.Figure, Shown], Figure]] = {
+    "differences": points.differences,
+    "placements": maps.placements,
+    "effects": points.effects,
+    "variance": points.shares,
+    "learning": curves.learning,
+    "difficulty": curves.difficulty,
+    "thresholds": curves.thresholds,
+    "reliability": curves.reliability,
+    "classes": maps.classes,
+    "history": search.history,
+    "importances": points.shares,
+    "parallel": search.parallel,
+    "costs": points.costs,
+    "timeline": time.timeline,
+    "gates": points.gates,
+}
+"""What draws each chart of the page, by its name up to a hyphen."""
+
+
+def drawings(content: Content) -> Iterator[Drawing]:
+    """Every figure that there is something to draw for, in the order of the page."""
+    stand = shown(content)
+    with styled():
+        for chart in _charts(stand):
+            draw = DRAW[chart.id.partition("-")[0]]
+            yield Drawing(
+                name=chart.id,
+                title=chart.title,
+                caption=chart.caption,
+                figure=draw(chart, stand),
+            )
+        moved = frames.transfer(stand)
+        if len(moved):
+            yield Drawing(
+                name="transfer",
+                title="Transfer to other sets",
+                caption=f"{in_words(stand.metric).capitalize()} on every test set at the longest "
+                "length, mean over runs with its 95 % interval (Student’s t).",
+                figure=points.transfer(moved, stand),
+            )
+
+
+def _charts(stand: Shown) -> Iterator[charts.Figure]:
+    yield from charts.result_figures(stand)
+    yield from charts.learning_figures(stand)
+    yield from charts.decision_figures(stand)
+    yield from charts.classes(stand)
+    yield from charts.search_figures(stand)
+    yield from charts.cost_figures(stand)
+    explained = stand.content.explanations
+    if explained is not None and explained.gates is not None:
+        gates = charts.gates(frame(explained.gates))
+        if gates is not None:
+            yield gates
