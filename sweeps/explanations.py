@@ -154,6 +154,14 @@ def explain(content: Content, store: Store, data: Sequence[str], console: Consol
     return made
 
 
+def outdated(content: Content) -> list[str]:
+    """A note where other runs are best by now than those that are explained."""
+    kept = content.explanations
+    if kept is None or [*kept.sheets] == [run.run_id for run in choose(content)]:
+        return []
+    return ["other runs than the best are explained; `sweeps report --explain` draws it anew"]
+
+
 def read(store: Store, sweep: str) -> Explanations | None:
     """The explanations of a sweep as `explain` kept them last; null where it never did.
 

@@ -192,6 +192,7 @@ def _write(
     if explain is not None:
         made_now = explanations.explain(content, store, explain, console)
         content = replace(content, explanations=made_now)
+    content = replace(content, notes=[*content.notes, *explanations.outdated(content)])
     made = {name: getattr(content, name) for name in RESULTS}
     written = {f"{name}.parquet": tables.encode(name, table) for name, table in made.items()}
     if csv:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +18,16 @@ from cifake import tables
 from cifake.errors import InputError
 from cifake.places import LocalPlace
 from sweeps import aggregate
-from sweeps.explanations import COUNT, FOLDER, MAX_BYTES, choose, explain, read, small
-from sweeps.report.content import Content
+from sweeps.explanations import COUNT, FOLDER, MAX_BYTES, choose, explain, outdated, read, small
+from sweeps.report.content import Content, Explanations
+from sweeps.reporting import report_sweep
+from sweeps.spec import Spec
 from sweeps.store import Store
 from sweeps.trial import Task
 from tests.sweeps.reported import BOTH, NONE, POOL, content, run_id
 from tests.sweeps.trials import ran, run_of
 
+Command = Callable[..., subprocess.CompletedProcess[str]]
 MakeTask = Callable[..., Task]
 SILENT = Console(file=io.StringIO())
 
@@ -78,21 +82,31 @@ def test_without_validation_the_first_configs_and_seeds_are_taken() -> None:
     assert [(run.name, run.seed) for run in chosen] == [("none", 0), ("srm · after_pool1", 0)]
 
 
+def test_explanations_of_runs_that_are_no_longer_the_best_are_noted() -> None:
+    made = content([NONE, POOL], [1], 3)
+    best = {run.run_id: b"png" for run in choose(made)}
+    now = replace(made, explanations=Explanations(sheets=best, gates=None))
+    assert outdated(now) == outdated(made) == []
+    before = {run_id(NONE, 0): b"png", **best}
+    (note,) = outdated(replace(made, explanations=Explanations(sheets=before, gates=None)))
+    assert "`sweeps report --explain` draws it anew" in note
+
+
 # What is kept.
 
 
 @pytest.mark.parametrize("noisy", [False, True])
 def test_a_page_is_a_picture_of_at_most_its_size(noisy: bool) -> None:
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (400, 600, 3)) if noisy else np.full((400, 600, 3), 200)
+    pixels = rng.integers(0, 256, (200, 300, 3)) if noisy else np.full((200, 300, 3), 200)
     buffer = io.BytesIO()
     Image.fromarray(pixels.astype(np.uint8)).save(buffer, "PNG")
-    found = small(buffer.getvalue(), 50_000)
-    assert len(found) <= 50_000
+    found = small(buffer.getvalue(), 20_000)
+    assert len(found) <= 20_000
     picture = Image.open(io.BytesIO(found))
     if noisy:
-        assert picture.width < 600
-        assert picture.width / picture.height == pytest.approx(1.5, rel=0.02)
+        assert picture.width < 300
+        assert picture.width / picture.height == pytest.approx(1.5, rel=0.03)
     else:
         assert (np.asarray(picture.convert("RGB")) == pixels).all(), "nothing is lost for nothing"
 
@@ -166,7 +180,40 @@ def test_the_pages_and_gates_of_the_best_runs_are_kept_and_read_again(
         assert row["channel"] == channels[row["site"], row["label"]]
         channels[row["site"], row["label"]] += 1
     assert sorted(channels.values()) == [6, 6, 16, 16]
-    assert explain(made, store, [], SILENT).sheets == told.sheets, "the same input, the same bytes"
+
+
+def test_a_report_that_explains_holds_the_pages_the_gates_and_their_sources(
+    real: tuple[Store, dict[str, Task]], parse_text: Callable[..., Spec]
+) -> None:
+    store, tasks = real
+    spec = parse_text("name: told\ndata: {train: demo, validation: 100}\nfixed: {epochs: 2}\n")
+    cells = tables.encode("cells", reported(store, tasks).cells)
+    store.write_sweep("told", "cells.parquet", cells)
+    report_sweep(spec, store, SILENT, explain=[])
+    kept, before = read(store, "told"), read(store, "real")
+    assert kept is not None
+    assert before is not None
+    assert [*kept.sheets] == [*before.sheets]
+    names = store.sweep("told").at("figures").files()
+    assert {"gates.png", "gates.svg", "gates.pdf"} <= set(names)
+    sources = store.sweep("told").at("tables").read("references.bib")
+    assert b"{selvaraju2017grad," in sources
+    page = store.sweep("told").read("report.html")
+    assert page.count(b"data:image/") >= len(kept.sheets)
+
+
+def test_data_without_explaining_are_refused(command: Command, tmp_path: Path) -> None:
+    done = command("report", "demo", "--data", tmp_path, "--store", tmp_path)
+    assert done.returncode == 2
+    assert "--data" in done.stderr
+    assert "--explain" in done.stderr
+
+
+def test_several_sweeps_cannot_be_explained_at_once(command: Command, tmp_path: Path) -> None:
+    Store.open(str(tmp_path), create=True)
+    done = command("report", "demo", "placements", "--explain", "--store", tmp_path)
+    assert done.returncode == 2
+    assert "name one SPEC" in done.stderr
 
 
 def test_other_images_than_those_of_the_training_are_refused(
