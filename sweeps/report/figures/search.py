@@ -104,7 +104,7 @@ def parallel(chart: charts.Figure, shown: Shown) -> Figure:
                 zorder=4,
                 bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6},
             )
-    axes.set_xlim(-0.05, len(axes_names) - 0.6)
+    axes.set_xlim(-0.15, len(axes_names) - 0.6)
     axes.set_ylim(search_frames.NOT_THERE - 0.06, 1.06)
     names = [plain(name.rpartition(".")[2], 20) for name in axes_names]
     axes.set_xticks(range(len(names)), names)
