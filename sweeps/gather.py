@@ -45,6 +45,9 @@ class Subject:
 
     commands: Sequence[str] = field(default_factory=list)
 
+    raced: bool = False
+    """Whether seeds were added until the ranking was resolved."""
+
     @property
     def run_ids(self) -> list[str]:
         """Every run that is asked for, in order."""
@@ -106,6 +109,7 @@ def gather(subject: Subject, store: Store) -> Content:
         explanations=explanations.read(store, name),
         notes=subject.all_notes,
         commands=subject.commands,
+        raced=subject.raced,
         read=read,
     )
 

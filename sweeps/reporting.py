@@ -76,6 +76,7 @@ def report_sweep(
         states={run: run_state(head.row) for run, head in heads.items()},
         sweeps=[spec.name],
         notes=[] if resolved is None else resolution.sentences(resolved),
+        raced=resolved is not None,
         commands=[f"sweeps run spec.yaml{'' if resolved is None else ' --until-resolved'}"],
     )
     words = [spec.written, *subject.all_notes, *subject.commands]

@@ -51,6 +51,9 @@ class Used:
     explained: bool
     """Whether there are Grad-CAM sheets."""
 
+    raced: bool
+    """Whether seeds were added until the ranking was resolved."""
+
     def has(self, column: str, *values: Any) -> bool:
         """Whether some run has one of these values."""
         return not self.settings.get(column, frozenset()).isdisjoint(values)
@@ -134,6 +137,9 @@ APPLIES: Mapping[str, _Applies] = {
     "cohen1988statistical": _compared("cohens_d", "seeds_needed"),
     "kendall1938new": _compared("tau"),
     "piepho2004algorithm": _compared("group"),
+    "lan1983discrete": lambda used: used.raced,
+    "kim1987design": lambda used: used.raced,
+    "jennison1991exact": lambda used: used.raced,
     "akiba2019optuna": lambda used: used.searched,
     "bergstra2011algorithms": _searched("tpe"),
     "bergstra2012random": _searched("random"),
@@ -187,6 +193,7 @@ def used(content: Content) -> Used:
         methods=" ".join(sorted(methods)).lower(),
         summarised=dict(_values(content.summary)),
         explained=content.explanations is not None and bool(content.explanations.sheets),
+        raced=content.raced,
     )
 
 

@@ -116,6 +116,9 @@ class Content:
     `predictions`. Ask for the runs that are drawn alone: thousands of files can lie behind it. Runs
     without rows are passed over; raises `cifake.errors.InputError` for a damaged file."""
 
+    raced: bool = False
+    """Whether seeds were added until the ranking was resolved."""
+
     @property
     def stage(self) -> str:
         """The stage whose scores are results: confirm, else grid, else the search itself."""

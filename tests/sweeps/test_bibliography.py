@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import bibtexparser
@@ -135,8 +136,14 @@ def test_a_search_brings_its_sampler_and_its_scheduler(
 def test_explanations_bring_grad_cam() -> None:
     made = content([NONE], [1], 2)
     explained = Explanations(sheets={"a": b"png"}, gates=None)
-    found = keys(Content(**{**vars(made), "explanations": explained})) - keys(made)
+    found = keys(replace(made, explanations=explained)) - keys(made)
     assert found == {"selvaraju2017grad", "kokhlikyan2020captum"}
+
+
+def test_seeds_that_were_added_until_resolved_bring_sequential_tests() -> None:
+    made = content([NONE], [1], 2)
+    found = keys(replace(made, raced=True)) - keys(made)
+    assert found == {"lan1983discrete", "kim1987design", "jennison1991exact"}
 
 
 def test_nothing_was_used_where_nothing_ran() -> None:
