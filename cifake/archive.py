@@ -199,17 +199,25 @@ class Archive:
             return error.problem
         return None
 
-    def take(self, part: Part, spans: Sequence[Span]) -> pa.Table:
+    def take(
+        self, part: Part, spans: Sequence[Span], columns: Sequence[str] | None = None
+    ) -> pa.Table:
         """Rows of several runs, which lie in one part, one after another.
+
+        Args:
+            part: that has them.
+            spans: where they lie in it.
+            columns: the only ones that are read; by default all.
 
         Raises:
             FileNotFoundError: it is no longer there.
             DamagedError: it is damaged.
         """
-        start = min((span.start for span in spans), default=0)
-        end = max((span.start + span.rows for span in spans), default=0)
-        first, decoded = self._decode(part, start, end)
-        return tables.arranged(decoded, [(span.start - first, span.rows) for span in spans])
+        ranges = [(span.start, span.rows) for span in spans]
+        try:
+            return tables.decode_ranges(part.table, self._sound(part.file), ranges, columns)
+        except ValueError as error:
+            raise DamagedError(self.place, part.file, str(error)) from None
 
     def write(self, table: tables.RunTable, runs: Sequence[tuple[str, str, pa.Table]]) -> Part:
         """Write a part.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -209,6 +210,52 @@ def decode_rows(name: str, content: bytes, start: int, end: int) -> tuple[int, p
         raise ValueError(f"has {file.metadata.num_rows} rows, and {end} are wanted")
     first = int(ends[wanted[0]] - sizes[wanted[0]]) if wanted else start
     return first, _declared(name, table).replace_schema_metadata(TABLES[name].schema.metadata)
+
+
+def decode_ranges(
+    name: str,
+    content: bytes,
+    ranges: Sequence[tuple[int, int]],
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """Ranges of rows of a parquet file, one after another; groups that hold none are not decoded.
+
+    Args:
+        name: of the table.
+        content: the file.
+        ranges: a first row and a number each.
+        columns: the only ones that are decoded, in this order; by default all.
+
+    Raises:
+        ValueError: not parquet, another table, a schema of another version, or too few rows.
+    """
+    with _readable():
+        file = pq.ParquetFile(pa.BufferReader(content))
+        sizes = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+        starts = np.asarray([start for start, rows in ranges if rows], np.int64)
+        ends = np.asarray([start + rows for start, rows in ranges if rows], np.int64)
+        groups = np.cumsum([0, *sizes])
+        if len(ends) and ends.max() > groups[-1]:
+            raise ValueError(f"has {groups[-1]} rows, and {ends.max()} are wanted")
+        wanted = [
+            n
+            for n, (first, last) in enumerate(pairwise(groups.tolist()))
+            if np.any((starts < last) & (ends > first))
+        ]
+        _declared(name, file.schema_arrow.empty_table())
+        read = file.read_row_groups(wanted, columns=columns, use_threads=False)
+    # Where each group that was decoded begins in what was decoded, and where in the file.
+    decoded = np.cumsum([0, *(sizes[n] for n in wanted)])
+    shifts = np.zeros(len(sizes) + 1, np.int64)
+    shifts[wanted] = groups[wanted] - decoded[:-1]
+    group_of = np.searchsorted(groups, [start for start, _ in ranges], side="right") - 1
+    return arranged(
+        read.select(columns or TABLES[name].schema.names),
+        [
+            (start - int(shifts[group]), rows) if rows else (0, 0)
+            for (start, rows), group in zip(ranges, group_of, strict=True)
+        ],
+    ).replace_schema_metadata(TABLES[name].schema.metadata)
 
 
 def canonical(table: pa.Table) -> pa.Table:

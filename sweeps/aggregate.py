@@ -8,6 +8,7 @@ from dataclasses import fields
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cifake import tables
 from cifake.tables import (
@@ -30,6 +31,9 @@ METRICS = (
 
 CONFIG = ["stage", "label", "epochs"]
 """Columns of `cells` that tell what is summarised over runs."""
+
+_PLACE = ("run_id", "epoch", "dataset", "split")
+"""Columns that tell one evaluation from another."""
 
 
 def cells_table(cells: Sequence[Cell]) -> pa.Table:
@@ -62,8 +66,12 @@ def summary(sweep: str, cells: pa.Table, evaluations: pa.Table) -> pa.Table:
         evaluations: table `evaluations` of the runs; epochs that no cell asks for are ignored.
     """
     asked = frame(cells)
-    joined = asked.merge(
-        frame(evaluations), left_on=["run_id", "epochs"], right_on=["run_id", "epoch"]
+    # Of thirty epochs that a run was evaluated at, few are asked for.
+    wanted = pa.array(asked["epochs"].unique(), pa.int32())
+    scored = evaluations.select([*_PLACE, *METRICS])
+    scored = scored.filter(pc.is_in(scored["epoch"], value_set=wanted))
+    joined = asked[[*CONFIG, "run_id"]].merge(
+        frame(scored), left_on=["run_id", "epochs"], right_on=["run_id", "epoch"]
     )
     if joined.empty:
         return tables.TABLES["summary"].empty()

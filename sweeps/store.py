@@ -14,9 +14,13 @@ import contextlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, NamedTuple, TypeVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from cifake import tables
@@ -52,6 +56,49 @@ def _apart(stacks: list[list[int]]) -> list[list[int]]:
 
 _SomeSeeds = Annotated[list[int], Field(min_length=1)]
 _STACKS = TypeAdapter(dict[str, Annotated[list[_SomeSeeds], AfterValidator(_apart)]])
+
+
+class _Taken(NamedTuple):
+    """Rows of several runs, one after another."""
+
+    rows: pa.Table
+    sizes: Sequence[int]
+    """Of each run, in their order."""
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What of a table's rows is read."""
+
+    table: tables.RunTable
+    columns: Sequence[str] | None
+    epochs: Collection[int] | None
+
+    def needed(self) -> list[str] | None:
+        """The columns to decode, `epoch` among them where it chooses; null for all."""
+        if self.columns is None:
+            return None
+        chooses = self.epochs is not None and "epoch" not in self.columns
+        return [*self.columns, *(["epoch"] if chooses else [])]
+
+    def of(self, rows: pa.Table) -> pa.Table:
+        """What is chosen of some rows."""
+        return self.of_each(rows, [len(rows)]).rows
+
+    def of_each(self, rows: pa.Table, sizes: Sequence[int]) -> _Taken:
+        """What is chosen of some runs' rows, and how many of each are."""
+        if self.epochs is not None:
+            wanted = pa.array(sorted(self.epochs), pa.int32())
+            kept = pc.is_in(rows["epoch"], value_set=wanted)
+            rows = rows.filter(kept)
+            before = np.concatenate([[0], np.cumsum(kept.to_numpy())])
+            sizes = np.diff(before[np.cumsum([0, *sizes])]).tolist()
+        return _Taken(rows if self.columns is None else rows.select(self.columns), sizes)
+
+    def empty(self) -> pa.Table:
+        """No row of it."""
+        empty = tables.TABLES[self.table].empty()
+        return empty if self.columns is None else empty.select(self.columns)
 
 
 class Store:
@@ -129,26 +176,42 @@ class Store:
         """A table of a run, as `RunFolder.read` gives it."""
         return self.run(run_id).read(table, epochs=epochs)
 
-    def read_many(self, run_ids: Iterable[str], table: tables.RunTable) -> pa.Table:
+    def read_many(
+        self,
+        run_ids: Iterable[str],
+        table: tables.RunTable,
+        *,
+        columns: Sequence[str] | None = None,
+        epochs: Collection[int] | None = None,
+    ) -> pa.Table:
         """A table of several runs, one after another.
+
+        Args:
+            run_ids: the runs; one without rows is passed over.
+            table: which table.
+            columns: the only ones that are read, in this order; by default all.
+            epochs: rows of others are left out; by default none is.
 
         Raises:
             InputError: a run's file is damaged.
         """
         names = list(run_ids)
+        chosen = _Chosen(table, columns, epochs)
         pieces: list[tuple[Sequence[tuple[str, int]], pa.Table]] = []
-        read = self.each(self._taken, self._by_part(set(names), table), _LARGE_REQUESTS)
+        read = self.each(
+            partial(self._taken, chosen), self._by_part(set(names), table), _LARGE_REQUESTS
+        )
         for spans, taken in read:
             if taken is not None:
-                pieces.append(([(name, span.rows) for name, span in spans.items()], taken))
+                pieces.append((list(zip(spans, taken.sizes, strict=True)), taken.rows))
         there = {name for sizes, _ in pieces for name, _ in sizes}
         own = [name for name in dict.fromkeys(names) if name not in there]
         try:
-            found = self.each(lambda run_id: self.run(run_id).rows(table), own)
+            found = self.each(lambda run_id: chosen.of(self.run(run_id).rows(table)), own)
         except DamagedError as error:
             refuse(f"{self.root}", f"{error}; `sweeps verify --repair` has it trained again")
         pieces += [([(name, len(rows))], rows) for name, rows in zip(own, found, strict=True)]
-        whole = pa.concat_tables([tables.TABLES[table].empty(), *(rows for _, rows in pieces)])
+        whole = pa.concat_tables([chosen.empty(), *(rows for _, rows in pieces)])
         ranges, start = {}, 0
         for name, rows in (each for sizes, _ in pieces for each in sizes):
             ranges[name] = (start, rows)
@@ -168,13 +231,16 @@ class Store:
                 found.setdefault(span.part.file, {})[run_id] = span
         return list(found.values())
 
-    def _taken(self, spans: Mapping[str, Span]) -> tuple[Mapping[str, Span], pa.Table | None]:
+    def _taken(
+        self, chosen: _Chosen, spans: Mapping[str, Span]
+    ) -> tuple[Mapping[str, Span], _Taken | None]:
         """Rows of several runs from one part; none if it cannot be read, and each must see why."""
         part: Part = next(iter(spans.values())).part
         try:
-            return spans, self.archive.take(part, list(spans.values()))
+            rows = self.archive.take(part, list(spans.values()), chosen.needed())
         except (FileNotFoundError, DamagedError):
             return spans, None
+        return spans, chosen.of_each(rows, [span.rows for span in spans.values()])
 
     def write_sweep(self, name: str, file: str, content: bytes) -> str:
         """Write a file of a sweep and say where it is."""

@@ -11,13 +11,17 @@ from sweeps.report.findings import answer, marks
 from sweeps.report.headline import Row, cell_text, header_text, headline, label_columns, score_text
 from sweeps.report.tried import print_proposals
 
+_PRINTED = 100
+"""Rows up to which a console is given a table; the report has them all."""
+
 
 def print_results(results: Results, console: Console) -> None:
     """Print what a search tried, the table of configs, the answer, and its notes."""
     search = results.search
     if search is not None:
         print_proposals(search, list(results.proposals), console)
-    rows = headline(results.summary.filter(pc.field("stage") != "search"))
+    summary = results.summary.filter(pc.field("stage") != "search")
+    rows = headline(summary, results.compare.metrics)
     if search is None or rows:
         print_headline(rows, results, console)
         console.print(f"\n{answer(results)}", highlight=False, markup=False)
@@ -37,7 +41,7 @@ def print_headline(rows: list[Row], results: Results, console: Console) -> None:
         table.add_column(name, no_wrap=True)
     for name in (*map(header_text, metrics), "seeds"):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in shown:
+    for row in shown[:_PRINTED]:
         labels = [cell_text(row.label.get(name)) for name in names]
         values = [
             score_text(row.metrics[metric], marked.of(row.metrics[metric])) for metric in metrics
@@ -45,5 +49,7 @@ def print_headline(rows: list[Row], results: Results, console: Console) -> None:
         missing = f" ({row.n_missing} missing)" if row.n_missing else ""
         table.add_row(*labels, str(row.epochs), row.where, *values, f"{row.n}{missing}")
     console.print(table)
+    if len(shown) > _PRINTED:
+        console.print(f"and {len(shown) - _PRINTED:,} rows more in the report", highlight=False)
     if marked.legend:
         console.print(marked.legend, highlight=False)

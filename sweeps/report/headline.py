@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cifake.tables import score_unit
 
@@ -33,8 +34,17 @@ class Row:
         return f"{self.dataset} {self.split}"
 
 
-def headline(summary: pa.Table) -> list[Row]:
-    """The headline rows of a `summary` table, test splits first, then by label and length."""
+def headline(summary: pa.Table, metrics: Sequence[str] | None = None) -> list[Row]:
+    """The headline rows of a `summary` table, test splits first, then by label and length.
+
+    Args:
+        summary: of any stages.
+        metrics: the only ones that the rows need to have; by default all, which takes seconds for
+            thousands of configs.
+    """
+    if metrics is not None:
+        wanted = pa.array(["accuracy", *metrics])
+        summary = summary.filter(pc.is_in(summary["metric"], value_set=wanted))
     grouped: dict[tuple[str, int, str, str], dict[str, dict[str, Any]]] = {}
     for row in summary.to_pylist():
         key = (row["label"], row["epochs"], row["dataset"], row["split"])

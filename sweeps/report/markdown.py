@@ -52,7 +52,8 @@ def markdown(content: Content, figures: Sequence[Picture]) -> str:
     """The whole report; its figures lie beside it."""
     results = content.results
     search = results.search
-    rows = headline(content.summary.filter(pc.field("stage") != "search"))
+    summary = content.summary.filter(pc.field("stage") != "search")
+    rows = headline(summary, results.compare.metrics)
     parts = [f"# {inline(content.name)}", inline(content.question)]
     if search is not None:
         parts += search_findings(search, content.proposals)

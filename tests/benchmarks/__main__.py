@@ -24,6 +24,7 @@ from cifake.data.pack import Pack
 from cifake.errors import InputError
 from tests.benchmarks import (
     against_ray,
+    aggregating,
     asking,
     evaluating,
     kills,
@@ -155,6 +156,11 @@ def _asking(setting: Setting) -> Iterable[Outcome]:
     yield asking.asking(setting.scratch / "asked", 1_000, min(3, setting.repeats))
 
 
+def _aggregating(setting: Setting) -> Iterable[Outcome]:
+    repeats = min(3, setting.repeats)
+    yield from aggregating.aggregating(setting.scratch / "aggregated", 10_000, 30, repeats)
+
+
 def _scheduling(setting: Setting) -> Iterable[Outcome]:
     yield from scheduling.scheduling(1_000, 10_000, min(3, setting.repeats))
 
@@ -193,6 +199,7 @@ BENCHMARKS: dict[str, Callable[[Setting], Iterable[Outcome]]] = {
     "listing": _listing,
     "merging": _merging,
     "asking": _asking,
+    "aggregating": _aggregating,
     "scheduling": _scheduling,
 }
 

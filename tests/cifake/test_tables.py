@@ -358,3 +358,27 @@ def test_rows_are_decoded_with_the_groups_that_hold_them_alone(
     assert found.schema.equals(TABLES["epochs"].schema, check_metadata=True)
     assert tables.metadata(content)[b"a"] == b"b"
     assert decode("epochs", content).num_rows == length
+
+
+def test_ranges_of_rows_are_decoded_from_the_groups_that_hold_them() -> None:
+    rows = [{"run_id": f"r{n // 4}", "epoch": n, "loss": n / 7} for n in range(40)]
+    table = tables.TABLES["epochs"].from_rows(rows)
+    content = tables.parquet(table, group=6)
+    for ranges in (
+        [(3, 5), (30, 2)],
+        [(38, 2), (0, 1)],
+        [(6, 6)],
+        [(40, 0)],
+        [(0, 40)],
+        [],
+        [(7, 0)],
+    ):
+        expected = [n for start, length in ranges for n in range(start, start + length)]
+        found = tables.decode_ranges("epochs", content, ranges)
+        assert found.equals(tables.canonical(table.take(pa.array(expected, pa.int64()))))
+        few = tables.decode_ranges("epochs", content, ranges, ["loss", "epoch"])
+        assert few.equals(found.select(["loss", "epoch"]))
+    with pytest.raises(ValueError, match="has 40 rows, and 41 are wanted"):
+        tables.decode_ranges("epochs", content, [(39, 2)])
+    with pytest.raises(ValueError, match="schema"):
+        tables.decode_ranges("evaluations", content, [(0, 1)])

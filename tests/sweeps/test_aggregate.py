@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from cifake import tables
@@ -17,7 +19,7 @@ from cifake.config import Config
 from sweeps.aggregate import METRICS, cells_table, summary
 from sweeps.plan import make_cells
 from sweeps.spec import Variant
-from sweeps.statistics import summarise
+from sweeps.statistics import INTERVAL, summarise
 
 KEYS = ["label", "epochs", "dataset", "split", "metric"]
 
@@ -233,3 +235,58 @@ def test_lengths_that_share_no_epoch_are_each_their_runs_end() -> None:
         [Variant({}, {}, config, n) for n, config in enumerate(configs, start=1)], [0]
     )
     assert [row["role"] for row in cells_table(cells).to_pylist()] == ["end", "end"]
+
+
+def plainly(cells: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of a summary, each metric of each group by itself."""
+    configs: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in cells:
+        configs.setdefault((row["stage"], row["label"], row["epochs"]), []).append(row)
+    scored: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in evaluations:
+        scored.setdefault((row["run_id"], row["epoch"]), []).append(row)
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for key, runs in configs.items():
+        for run in runs:
+            for row in scored.get((run["run_id"], run["epochs"]), []):
+                groups.setdefault((*key, row["dataset"], row["split"]), []).append(row)
+    places = {(stage, *where) for stage, _, _, *where in groups}
+    every = sorted((*key, *where) for key in configs for stage, *where in places if stage == key[0])
+    return [
+        plain_row(key, metric, configs[key[:3]], groups.get(key, []))
+        for key in every
+        for metric in METRICS
+    ]
+
+
+def plain_row(
+    key: tuple[Any, ...], metric: str, runs: list[dict[str, Any]], scored: list[dict[str, Any]]
+) -> dict[str, Any]:
+    values = [row.get(metric) for row in scored]
+    found = summarise(np.asarray([np.nan if v is None else v for v in values], np.float64))
+    alike = {name: {run[name] for run in runs} for name in ("config_id", "role")}
+    return {
+        "sweep": "a",
+        **dict(zip(("stage", "label", "epochs", "dataset", "split"), key, strict=True)),
+        **{name: words.pop() if len(words) == 1 else None for name, words in alike.items()},
+        "metric": metric,
+        "unit": tables.score_unit(metric),
+        "interval": INTERVAL,
+        "n_missing": len(runs) - found.n,
+        **vars(found),
+    }
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_groups_at_once_are_to_the_bit_what_each_is_by_itself(data: st.DataObject) -> None:
+    cells, evaluations = made()
+    cells += [{**row, "stage": "confirm", "role": "end"} for row in cells if row["seed"] < 2]
+    cells += [cell({"attention": "none"}, 2, seed, nuisance=1) for seed in (0, 1)]
+    kept = data.draw(st.lists(st.sampled_from(range(len(evaluations))), unique=True, max_size=30))
+    holes = data.draw(st.sets(st.sampled_from(METRICS), max_size=5))
+    scored = [evaluations[place] for place in kept]
+    scored = [{**row, **dict.fromkeys(holes)} if row["run_id"] < "o" else row for row in scored]
+    expected = [] if not scored else plainly(cells, scored)
+    found = summarised(cells, scored)
+    assert found.equals(tables.TABLES["summary"].from_rows(expected))

@@ -312,6 +312,28 @@ def test_runs_are_read_in_the_order_asked_and_as_often_as_asked(local: Store) ->
     assert list(dict.fromkeys(mixed["run_id"].to_pylist())) == ["00d4", "00a1"]
 
 
+def test_columns_and_epochs_that_are_chosen_are_those_of_the_whole_table(root: str) -> None:
+    store = filled(root)
+    asked = [RUNS[2], RUNS[0], RUNS[3]]
+    for merged in (False, True):
+        if merged:
+            compact(store, lambda _: None)
+        for table in ("evaluations", "epochs", "thresholds"):
+            whole = Store(store.root).read_many(asked, table)
+            columns = [
+                name for name in ("run_id", "epoch", "accuracy") if name in whole.schema.names
+            ]
+            for epochs in (None, {1}, {2, 3}, {99}, set()):
+                expected = whole
+                if epochs is not None:
+                    kept = [epoch in epochs for epoch in whole["epoch"].to_pylist()]
+                    expected = whole.filter(pa.array(kept, pa.bool_()))
+                for names in (None, columns, columns[::2]):
+                    found = Store(store.root).read_many(asked, table, columns=names, epochs=epochs)
+                    wanted = tables.canonical(expected if names is None else expected.select(names))
+                    assert_same({("", table): found}, {("", table): wanted})
+
+
 # Many parts
 
 
