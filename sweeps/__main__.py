@@ -287,6 +287,28 @@ def report(
 
 
 @app.command()
+def serve(
+    spec: SpecArgument,
+    store: StoreOption = None,
+    settings: SetOption = None,
+    port: Annotated[
+        int,
+        typer.Option(
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="Port of this machine alone; 0 for any that is free. Default: 8400.",
+        ),
+    ] = 8400,
+) -> None:
+    """Show the report in a browser and keep it up to date while the sweep runs."""
+    from sweeps.serve import serve_sweep
+
+    parsed = read_spec(spec, settings or [])
+    serve_sweep(parsed, Store.open(usual_root(store), create=False), port, make_console())
+
+
+@app.command()
 def verify(
     store: StoreOption = None,
     repair: Annotated[  # noqa: FBT002 - typer makes a flag of it

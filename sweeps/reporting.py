@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cifake import tables
 from cifake.errors import refuse
-from cifake.runs import RunState, run_state
+from cifake.runs import Head, RunState, run_state
 from sweeps import explanations, fresh, resolution, union
 from sweeps.aggregate import frame
 from sweeps.gather import RESULTS, Subject, gather, known_labels, results_of
@@ -64,6 +64,29 @@ def report_sweep(
     Raises:
         InputError: nothing of the sweep is in the store; or as `explanations.explain` does.
     """
+    subject, heads = _subject(spec, store)
+    words = [spec.written, *subject.all_notes, *subject.commands]
+    labels = known_labels(store, [spec.name])
+    inputs = fresh.inputs(words, [subject.cells, labels], heads)
+    made = None if anew else fresh.unchanged(store, spec.name, inputs, RESULTS)
+    if made is None:
+        _write(subject, store, console, csv=csv, inputs=inputs, explain=explain)
+    else:
+        print_results(results_of(subject, store, made), console)
+    _say_where(store, spec.name, console)
+
+
+def subject_of(spec: Spec, store: Store) -> Subject:
+    """What the report on a sweep is on.
+
+    Raises:
+        InputError: nothing of the sweep is in the store.
+    """
+    return _subject(spec, store)[0]
+
+
+def _subject(spec: Spec, store: Store) -> tuple[Subject, dict[str, Head]]:
+    """The same, and the heads of its runs."""
     cells = stored_cells(spec, store)
     heads = store.heads(cells["run_id"].to_pylist())
     resolved = resolution.read(store, spec.name)
@@ -79,14 +102,7 @@ def report_sweep(
         raced=resolved is not None,
         commands=[f"sweeps run spec.yaml{'' if resolved is None else ' --until-resolved'}"],
     )
-    words = [spec.written, *subject.all_notes, *subject.commands]
-    inputs = fresh.inputs(words, [cells, known_labels(store, [spec.name])], heads)
-    made = None if anew else fresh.unchanged(store, spec.name, inputs, RESULTS)
-    if made is None:
-        _write(subject, store, console, csv=csv, inputs=inputs, explain=explain)
-    else:
-        print_results(results_of(subject, store, made), console)
-    _say_where(store, spec.name, console)
+    return subject, heads
 
 
 def report_sweeps(specs: Sequence[Spec], store: Store, console: Console, choice: Choice) -> None:
