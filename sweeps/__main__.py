@@ -20,6 +20,7 @@ from cifake.models import catalogue
 from cifake.store import usual_root
 from sweeps import compact as compaction
 from sweeps import resolution, specfile, upkeep
+from sweeps.loggers import following, log_runs, open_loggers
 from sweeps.outcome import sweep_status, unfinished, write_cells, write_labels
 from sweeps.plan import Plan
 from sweeps.progress import make_console
@@ -81,6 +82,14 @@ UntilResolvedOption = Annotated[
         "--until-resolved",
         help="After a first round, add seeds where the ranking on validation is undecided, until "
         "it is resolved or the budget of the section `resolve` is spent.",
+    ),
+]
+LogOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar="LOGGER[=WHERE]",
+        help="Log the runs to tensorboard[=DIR] or mlflow[=URI] as well; repeatable.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -150,6 +159,7 @@ def run(
     store: StoreOption = None,
     data: DataOption = None,
     settings: SetOption = None,
+    log: LogOption = None,
     address: Annotated[
         str | None,
         typer.Option(
@@ -162,9 +172,10 @@ def run(
     """Train what is missing, then write the tables and the report."""
     console = make_console()
     parsed = read_spec(spec, settings or [], until_resolved=until_resolved)
+    loggers = open_loggers(log or [], usual_root(store))
     sweep = open_sweep(parsed, data or [], console)
     opened = Store.open(usual_root(store), create=True)
-    with opened.claimed(parsed.name):
+    with opened.claimed(parsed.name), following(loggers, parsed.name, opened, console):
         forget_dead(opened.root)
         resolve = parsed.resolve if until_resolved else None
         _run(parsed, sweep, opened, console, address, resolve)
@@ -233,7 +244,7 @@ def status(
 
 
 @app.command()
-def report(
+def report(  # noqa: PLR0913 - a parameter an option
     specs: Annotated[
         list[str] | None,
         typer.Argument(
@@ -265,25 +276,30 @@ def report(
             "images.",
         ),
     ] = False,
+    log: LogOption = None,
 ) -> None:
     """Write the tables and the report of sweeps, or of all runs, from what the store has."""
     parsed = [read_spec(spec, settings or []) for spec in specs or []]
     if data and not explain:
         refuse("--data", "is for --explain alone: a report is made of what the store has")
+    if log and not parsed:
+        refuse("--log", "logs the runs of a sweep; name one SPEC", value=log)
+    loggers = open_loggers(log or [], usual_root(store))
     opened, console = Store.open(usual_root(store), create=False), make_console()
     if len(parsed) == 1 and name is None:
         wanted = (data or []) if explain else None
         report_sweep(parsed[0], opened, console, csv=csv, explain=wanted)
-        return
-    if explain:
+    elif explain:
         refuse("--explain", "is for the report of one sweep under its own name; name one SPEC")
-    choice = Choice(name=name, mixed=mixed, csv=csv)
-    if parsed:
-        report_sweeps(parsed, opened, console, choice)
+    elif parsed:
+        report_sweeps(parsed, opened, console, Choice(name=name, mixed=mixed, csv=csv))
     elif settings:
         refuse("--set", "changes a specification; name one", value=settings)
     else:
-        report_store(opened, console, choice)
+        report_store(opened, console, Choice(name=name, mixed=mixed, csv=csv))
+    logged = [log_runs(loggers, each.name, opened, console) for each in parsed]
+    if not all(logged):
+        raise typer.Exit(UNFINISHED)
 
 
 @app.command()

@@ -20,11 +20,8 @@ from typing import Any
 import optuna
 import pytest
 from playwright.sync_api import expect, sync_playwright
-from rich.console import Console
 
 from cifake.places import LocalPlace
-from sweeps.outcome import write_cells
-from sweeps.plan import Stack
 from sweeps.search.dashboard import study_dashboard
 from sweeps.search.storage import JOURNAL, open_storage
 from sweeps.serve.app import Site, guarded
@@ -34,8 +31,7 @@ from sweeps.serve.outputs import read_output
 from sweeps.serve.server import LOOPBACK, open_server
 from sweeps.spec import Spec
 from sweeps.store import Store
-from sweeps.sweep import Sweep, open_sweep
-from tests.sweeps.trials import ran
+from tests.sweeps.trials import planned, train
 
 Environment = dict[str, str]
 Asked = Callable[..., tuple[int, Mapping[str, str], bytes]]
@@ -351,20 +347,6 @@ def test_no_dashboard_of_rays_is_claimed_where_none_answers(folder: Path) -> Non
 
 
 # On real runs
-
-
-def planned(spec: Spec, store: Store) -> Sweep:
-    """A sweep whose cells the store knows."""
-    sweep = open_sweep(spec, [], Console(stderr=True))
-    write_cells(spec, store, sweep.cells())
-    return sweep
-
-
-def train(sweep: Sweep, store: Store, seed: int) -> None:
-    """Train the run of a seed."""
-    (config,) = {cell.variant.config for cell in sweep.cells()}
-    stack = Stack(config=config, seeds=(seed,), start=0, epochs=2, milestones=(1, 2))
-    ran(sweep.task(stack, store, None))
 
 
 @pytest.fixture(params=["folder", "s3"])
