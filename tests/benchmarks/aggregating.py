@@ -249,7 +249,7 @@ _MADE: dict[tables.RunTable, _Make] = {
 
 def main(spec: str, store: str) -> None:
     """Aggregate a sweep, and print what was found and what it took."""
-    from sweeps.outcome import report_sweep
+    from sweeps.reporting import report_sweep
 
     parsed = read_spec(spec, [])
     opened = Store.open(store, create=False)
