@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +22,9 @@ from sweeps.store import Store
 
 RESULTS = ("summary", "comparisons", "ranking", "effects")
 """Tables that are made of cells and runs."""
+
+_KEPT = 2
+"""Large tables that are kept for the next who asks for the same: one chart and another do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +85,12 @@ def gather(subject: Subject, store: Store) -> Content:
     labels = known_labels(store, subject.sweeps)
     tried = tried_by(subject, store, {"evaluations": evaluations, "runs": runs})
 
-    def read(table: RunTable, run_ids: Iterable[str]) -> pa.Table:
+    @lru_cache(_KEPT)
+    def kept(table: RunTable, run_ids: tuple[str, ...]) -> pa.Table:
         return store.read_many(run_ids, table)
+
+    def read(table: RunTable, run_ids: Iterable[str]) -> pa.Table:
+        return kept(table, tuple(run_ids))
 
     found = comparisons.scores(cells, evaluations, compare.metrics)
     images = image_tests.image_test(found, evaluations, labels, read)

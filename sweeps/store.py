@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -199,7 +200,10 @@ class Store:
         chosen = _Chosen(table, columns, epochs)
         pieces: list[tuple[Sequence[tuple[str, int]], pa.Table]] = []
         read = self.each(
-            partial(self._taken, chosen), self._by_part(set(names), table), _LARGE_REQUESTS
+            partial(self._taken, chosen),
+            self._by_part(set(names), table),
+            _LARGE_REQUESTS,
+            in_threads=True,
         )
         for spans, taken in read:
             if taken is not None:
@@ -301,10 +305,26 @@ class Store:
             refuse(where, f"{error}; `sweeps run` writes it anew, from what the store has")
 
     def each(
-        self, function: Callable[[S], T], items: Iterable[S], at_once: int = _REQUESTS
+        self,
+        function: Callable[[S], T],
+        items: Iterable[S],
+        at_once: int = _REQUESTS,
+        *,
+        in_threads: bool = False,
     ) -> list[T]:
-        """A function of every item, several at a time where an answer is long under way."""
+        """A function of every item, several at a time where an answer is long under way.
+
+        Args:
+            function: what is made of each.
+            items: all of them.
+            at_once: how many are under way at the same time in an object store.
+            in_threads: whether most of what it does is done outside Python, so that cores help
+                where the answers of a folder's files do not keep anybody waiting.
+        """
+        asked = list(items)
         if isinstance(self.root, LocalPlace):
-            return [function(item) for item in items]  # threads would wait for each other
+            at_once = min(at_once, len(os.sched_getaffinity(0)), len(asked)) if in_threads else 1
+        if at_once <= 1:
+            return [function(item) for item in asked]  # threads would wait for each other
         with ThreadPoolExecutor(at_once) as pool:
-            return list(pool.map(function, items))
+            return list(pool.map(function, asked))

@@ -396,8 +396,11 @@ def _averaged(
 
 
 def _summary(shown: Shown) -> pd.DataFrame:
+    """Rows of `summary` of the foremost score and of AUROC."""
     content = shown.content
-    rows = frame(content.summary.filter(pc.field("stage") == content.stage))
+    # Of thirty-eight scores two are drawn.
+    drawn = pc.field("metric").isin([shown.metric, "auroc"])
+    rows = frame(content.summary.filter((pc.field("stage") == content.stage) & drawn))
     rows["config"] = rows["label"].map(shown.names)
     rows["place"] = shown.place(rows["config"])
     return rows

@@ -80,15 +80,15 @@ def config_table(shown: Shown) -> ConfigTable | None:
     scores = _Scores(shown)
     if not scores.places:
         return None
-    rows = tuple(_row(shown, scores, place) for place in scores.places)
+    rows = tuple(_row(shown, scores, place) for place in scores.places[:MAX_TABLE_ROWS])
     least = min((int(row["n"]) for row in scores.foremost if row["n"]), default=0)
     return ConfigTable(
         parameters=tuple(_shortened(scores.parameters)),
         columns=tuple(_columns(scores)),
-        rows=rows[:MAX_TABLE_ROWS],
+        rows=rows,
         lengths=tuple(sorted({row.epochs for row in rows})),
         wheres=tuple(dict.fromkeys(row.where for row in rows)),
-        dropped=max(0, len(rows) - MAX_TABLE_ROWS),
+        dropped=len(scores.places) - len(rows),
         few=least if 0 < least < ENOUGH else None,
         legend=scores.marks.legend,
     )
@@ -100,8 +100,9 @@ class _Scores:
     def __init__(self, shown: Shown) -> None:
         content = shown.content
         self.metrics = list(dict.fromkeys([shown.metric, *content.compare.metrics]))
-        summary = frame(content.summary.filter(pc.field("stage") == content.stage))
-        summary = summary[summary["metric"].isin(self.metrics) & summary["label"].isin(shown.names)]
+        told = pc.field("metric").isin(self.metrics) & (pc.field("stage") == content.stage)
+        summary = frame(content.summary.filter(told))
+        summary = summary[summary["label"].isin(shown.names)]
         # Rows that are looked at together have one scale: the longest of each, else one length.
         longest = summary["epochs"] == summary["label"].map(shown.lengths)
         summary["scale"] = summary["epochs"].mask(longest, 0)
@@ -131,6 +132,7 @@ class _Scores:
         self.coloured = {name: place for place, name in enumerate(shown.coloured)}
         self.lengths = summary["epochs"].nunique() > 1
         self.wheres = len(shown.datasets) > 1
+        self.coloured = {name: place for place, name in enumerate(shown.coloured)}
 
 
 def _row(shown: Shown, scores: _Scores, place: _Place) -> TableRow:
