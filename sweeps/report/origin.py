@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import pyarrow.compute as pc
 
 from sweeps.aggregate import frame
 from sweeps.progress import duration
@@ -39,7 +40,8 @@ class Failed:
 
 def failed_runs(content: Content) -> list[Failed]:
     """Runs with an error, those of one config together."""
-    rows = [row for row in content.runs.to_pylist() if row["error"]]
+    failed = content.runs.filter(pc.field("error").is_valid())
+    rows = [row for row in failed.to_pylist() if row["error"]]
     names = _names(content)
     found = [
         Failed(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ Codes = npt.NDArray[np.int64]
 
 _MOST_COLUMNS = 600
 """Columns up to which interactions are looked at by twos; larger grids have them in one term."""
+
+_INVERSES = 16
+"""Inverses that are kept: as many as the terms of a grid need."""
 
 _TOLERANCE = 1e-9
 """Of eigenvalues against the largest: below, a direction is not there."""
@@ -229,10 +233,37 @@ def _totals(codes: Codes, levels: int, values: Floats) -> Floats:
 
 
 def pseudo_inverse(matrix: Floats, largest: float | None = None) -> tuple[Floats, int]:
-    """Pseudo-inverse and rank of a symmetric matrix without negative eigenvalues."""
-    if not matrix.size:
-        return matrix, 0
-    found, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    """Pseudo-inverse and rank of a symmetric matrix without negative eigenvalues.
+
+    It is read-only: the scores of one grid share their matrices, and each is inverted once.
+    """
+    return _inverted(_Matrix(matrix), largest) if matrix.size else (matrix, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Matrix:
+    """A matrix that is known by what it holds."""
+
+    values: Floats
+
+    @cached_property
+    def content(self) -> bytes:
+        """What tells it from others."""
+        shape = np.asarray(self.values.shape).tobytes()
+        return hashlib.blake2b(shape + self.values.tobytes(), digest_size=32).digest()
+
+    def __hash__(self) -> int:
+        return hash(self.content)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Matrix) and self.content == other.content
+
+
+@lru_cache(_INVERSES)
+def _inverted(matrix: _Matrix, largest: float | None) -> tuple[Floats, int]:
+    found, vectors = np.linalg.eigh((matrix.values + matrix.values.T) / 2)
     kept = found > _TOLERANCE * max(largest or float(found[-1]), np.finfo(np.float64).tiny)
     chosen = vectors[:, kept]
-    return (chosen / found[kept]) @ chosen.T, int(kept.sum())
+    inverse = (chosen / found[kept]) @ chosen.T
+    inverse.flags.writeable = False
+    return inverse, int(kept.sum())
