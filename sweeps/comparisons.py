@@ -19,7 +19,7 @@ from cifake.tables import higher_is_better, score_unit
 from sweeps.aggregate import frame
 from sweeps.families import ALPHA, Family, family
 from sweeps.spec import Compare
-from sweeps.statistics import holm, paired_each, seeds_needed
+from sweeps.statistics import holm, paired_each, seeds_needed_each
 
 STAGES = ("grid", "confirm")
 """Stages whose configs are compared: what a search tried chose what came next."""
@@ -176,9 +176,9 @@ def _rows(
     corrected = holm(np.concatenate([p, unseen]))[: len(p)]
     asked = np.count_nonzero(scores.asked[first] | scores.asked[second], axis=1)
     differences = scores.values[first] - scores.values[second]
+    needed = seeds_needed_each(differences)
     by_image = {} if images is None else images(scores, family.pairs)
     for row, (pair, each) in enumerate(zip(family.pairs, found, strict=True)):
-        known = differences[row][~np.isnan(differences[row])]
         yield {
             "sweep": sweep,
             **vars(scores.place),
@@ -190,7 +190,7 @@ def _rows(
             "n_missing": int(asked[row]) - each.n,
             "p_holm": None if each.p is None else float(corrected[row]),
             "significant": None if each.p is None else bool(corrected[row] < ALPHA),
-            "seeds_needed": seeds_needed(known, None),
+            "seeds_needed": needed[row],
             **vars(each),
             **by_image.get(pair, {}),
         }

@@ -13,7 +13,7 @@ import pyarrow as pa
 from cifake import tables
 from cifake.tables import higher_is_better, score_unit
 from sweeps.comparisons import Place, Scores
-from sweeps.statistics import cd_groups, rank_stability, seeds_needed
+from sweeps.statistics import cd_groups, rank_stability, seeds_needed_each
 
 _SEED = 20_260_103
 
@@ -66,6 +66,12 @@ def _rows(sweep: str, scores: Scores, compared: _Compared) -> Iterator[dict[str,
         apart[places[a], places[b]] = bool(pair["significant"])
     groups = cd_groups(apart, np.nan_to_num(stability.rank, nan=np.inf))
     best = scores.best
+    ahead = np.full(scores.values.shape, np.nan)
+    if best is not None:
+        # What the comparisons have looked at is not looked for again.
+        new = [(scores.labels[best], label) not in compared for label in scores.labels]
+        ahead[new] = scores.values[best] - scores.values[new]
+    needed_each = seeds_needed_each(ahead)
     for row, label in enumerate(scores.labels):
         ranked = stability.n[row] > 0
         behind = None
@@ -74,11 +80,7 @@ def _rows(sweep: str, scores: Scores, compared: _Compared) -> Iterator[dict[str,
         needed = None
         if best is not None and row != best:
             known = compared.get((scores.labels[best], label))
-            needed = (
-                seeds_needed(scores.values[best] - scores.values[row])
-                if known is None
-                else known["seeds_needed"]
-            )
+            needed = needed_each[row] if known is None else known["seeds_needed"]
         yield {
             "sweep": sweep,
             **vars(scores.place),

@@ -27,6 +27,7 @@ from sweeps.statistics.ranking import (
     paired_t_power,
     rank_stability,
     seeds_needed,
+    seeds_needed_each,
 )
 from sweeps.statistics.sequential import Look, Rule, follow, seeds_wanted
 from sweeps.statistics.summary import (
@@ -66,6 +67,7 @@ __all__ = [
     "paired_t_power",
     "rank_stability",
     "seeds_needed",
+    "seeds_needed_each",
     "seeds_to_reach",
     "seeds_wanted",
     "smallest_p",

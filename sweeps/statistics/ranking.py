@@ -343,6 +343,52 @@ def seeds_needed(
     return max(2, high)
 
 
+def seeds_needed_each(
+    differences: npt.NDArray[np.float64], *, power: float = 0.8, alpha: float = 0.05
+) -> list[int | None]:
+    """What `seeds_needed` says of each of several rows of differences, found together.
+
+    Args:
+        differences: shape (rows, n); NaN is left out.
+        power: as there.
+        alpha: as there.
+    """
+    sizes = np.full(len(differences), np.nan)
+    for row, values in enumerate(differences):
+        kept = values[~np.isnan(values)]
+        wanted = abs(float(kept.mean())) if len(kept) >= 2 else 0.0
+        if wanted != 0 and math.isfinite(wanted):
+            spread = 0.0 if np.ptp(kept) == 0 else float(kept.std(ddof=1))
+            sizes[row] = wanted / spread if spread > 0 else math.inf
+    return [n or None for n in _least_pairs(sizes, power, alpha).tolist()]
+
+
+def _least_pairs(
+    sizes: npt.NDArray[np.float64], power: float, alpha: float
+) -> npt.NDArray[np.int64]:
+    """The least n with which a paired t test has some power, at least 2; 0 where there is none.
+
+    Args:
+        sizes: differences over their standard deviation; NaN where there is none to find.
+        power: that is wanted.
+        alpha: of the test.
+    """
+    found = np.where(sizes > 1e6, 2, 0)
+    rows = np.flatnonzero(sizes <= 1e6)
+    most = np.full(len(rows), _MOST_SEEDS)
+    rows = rows[_powers(sizes[rows], most, alpha) >= power]
+    low, high = np.ones(len(rows), np.int64), np.full(len(rows), 2)
+    while (short := _powers(sizes[rows], high, alpha) < power).any():
+        low = np.where(short, high, low)
+        high = np.where(short, np.minimum(2 * high, _MOST_SEEDS), high)
+    while (high - low > 1).any():
+        middle = np.maximum(2, (low + high) // 2)
+        few = _powers(sizes[rows], middle, alpha) < power
+        low, high = np.where(few, middle, low), np.where(few, high, middle)
+    found[rows] = high
+    return found
+
+
 def paired_t_power(size: float, n: int, alpha: float = 0.05) -> float:
     """The probability that a two-sided paired t test of n pairs finds a difference.
 
@@ -351,8 +397,17 @@ def paired_t_power(size: float, n: int, alpha: float = 0.05) -> float:
         n: pairs, at least 2.
         alpha: of the test.
     """
-    critical = float(stdtrit(n - 1, 1 - alpha / 2))
-    shift = size * math.sqrt(n)
+    return float(_powers(np.asarray([size]), np.asarray([n]), alpha)[0])
+
+
+def _powers(
+    sizes: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], alpha: float
+) -> npt.NDArray[np.float64]:
+    """The same of several sizes and numbers of pairs, shape (rows,) each."""
+    freedom = counts - 1
+    critical = stdtrit(freedom, 1 - alpha / 2)
+    shift = sizes * np.sqrt(counts)
     # So far out that it is 0 in double precision, scipy has NaN.
-    inside, beyond = np.nan_to_num(nctdtr(n - 1, shift, np.asarray([critical, -critical])))
-    return float(1 - inside + beyond)
+    inside, beyond = np.nan_to_num(nctdtr(freedom, shift, np.stack([critical, -critical])))
+    power: npt.NDArray[np.float64] = 1 - inside + beyond
+    return power
