@@ -1,6 +1,7 @@
 """What it takes to make a large sweep's tables and charts of what its store has.
 
-python -m tests.benchmarks.aggregating SPEC STORE    a line of JSON, of a process of its own
+python -m tests.benchmarks.aggregating report SPEC STORE    a line of JSON, of a process of its own
+python -m tests.benchmarks.aggregating curves SPEC STORE
 """
 
 from __future__ import annotations
@@ -50,8 +51,10 @@ nuisance: {{seed: {seeds}}}
 def aggregating(folder: Path, runs: int, epochs: int, repeats: int) -> Iterator[Outcome]:
     """Aggregate a sweep of which every epoch of every run has its curve over thresholds.
 
-    Validation is evaluated at every epoch, test at the two milestones. The sweep is reported, and
-    the curves of all configs are averaged. Each repeat is a process of its own, its start counted.
+    Validation is evaluated at every epoch, test at the two milestones. What is measured is the
+    whole report: tables, charts and page. It reads the thresholds of the runs that it draws; what
+    it takes to average those of all is measured beside it. Each repeat is a process of its own,
+    its start counted.
 
     Args:
         folder: an empty one.
@@ -65,27 +68,38 @@ def aggregating(folder: Path, runs: int, epochs: int, repeats: int) -> Iterator[
     lengths = sorted({max(1, epochs // 3), epochs})
     spec.write_text(_SPEC.format(rates=rates, seeds=_SEEDS, lengths=lengths))
     rows = fill(spec, Store.open(str(store), create=True), folder / "trained")
-    command = [sys.executable, "-m", "tests.benchmarks.aggregating", str(spec), str(store)]
+    places = 2 * len(rates) * len(lengths)  # validation and test
+    wanted = {
+        "report": {"cells": runs * len(lengths), "summary": places * len(METRICS)},
+        "curves": {"curves": places * len(tables.THRESHOLDS)},
+    }
+    found = {what: _measured(what, spec, store, counts, repeats) for what, counts in wanted.items()}
+    size = f"{rows['thresholds'] / 1e6:,.1f} million thresholds"
+    name = f"aggregate {runs:,} runs × {epochs} epochs, {size}"
+    report, curves = found["report"], found["curves"]
+    yield Outcome(name, "s", [each["wall"] for each in report], "value at most", _SECONDS)
+    yield Outcome(f"{name}: CPU time", "s", [each["cpu"] for each in report], "value at most", None)
+    memory = [each["bytes"] / 1e9 for each in report]
+    yield Outcome(f"{name}: memory", "GB", memory, "value at most", _GIGABYTES)
+    name = f"average all threshold curves of {runs:,} runs, {size}"
+    yield Outcome(name, "s", [each["wall"] for each in curves], "value at most", None)
+
+
+def _measured(
+    what: str, spec: Path, store: Path, wanted: Mapping[str, int], repeats: int
+) -> list[dict[str, float]]:
+    """What each repeat took, a process of its own: `wall`, `cpu` and `bytes`."""
+    command = [sys.executable, "-m", "tests.benchmarks.aggregating", what, str(spec), str(store)]
     found = []
     for _ in range(repeats):
         begun, cpu = time.perf_counter(), cpu_seconds()
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         wall, cpu = time.perf_counter() - begun, cpu_seconds() - cpu
-        found.append({**json.loads(done.stdout), "wall": wall, "cpu": cpu})
-    places = 2 * len(rates) * len(lengths)  # validation and test
-    wanted = {
-        "cells": runs * len(lengths),
-        "summary": places * len(METRICS),
-        "curves": places * len(tables.THRESHOLDS),
-    }
-    if any(each[name] != count for each in found for name, count in wanted.items()):
-        raise ValueError(f"not every cell was aggregated: {found}, and not {wanted}")
-    size = f"{rows['thresholds'] / 1e6:,.1f} million thresholds"
-    name = f"aggregate {runs:,} runs × {epochs} epochs, {size}"
-    yield Outcome(name, "s", [each["wall"] for each in found], "value at most", _SECONDS)
-    yield Outcome(f"{name}: CPU time", "s", [each["cpu"] for each in found], "value at most", None)
-    memory = [each["bytes"] / 1e9 for each in found]
-    yield Outcome(f"{name}: memory", "GB", memory, "value at most", _GIGABYTES)
+        told = json.loads(done.stdout)
+        if any(told[name] != count for name, count in wanted.items()):
+            raise ValueError(f"not every cell was aggregated: {told}, and not {wanted}")
+        found.append({**told, "wall": wall, "cpu": cpu})
+    return found
 
 
 def fill(spec: Path, store: Store, trained: Path) -> Mapping[str, int]:
@@ -247,23 +261,21 @@ _MADE: dict[tables.RunTable, _Make] = {
 """The tables that the runs have."""
 
 
-def main(spec: str, store: str) -> None:
-    """Aggregate a sweep, and print what was found and what it took."""
-    from sweeps.reporting import report_sweep
-
+def main(what: str, spec: str, store: str) -> None:
+    """Report a sweep or average its curves, and print how many rows there are and its memory."""
     parsed = read_spec(spec, [])
     opened = Store.open(store, create=False)
-    report_sweep(parsed, opened, Console(stderr=True, quiet=True))
+    if what == "report":
+        from sweeps.reporting import report_sweep
+
+        report_sweep(parsed, opened, Console(stderr=True, quiet=True))
     cells, summary = (opened.read_sweep(parsed.name, name) for name in ("cells", "summary"))
     if cells is None or summary is None:
-        raise ValueError("the report wrote no tables")
-    curves = _curves(opened, cells)
-    found = {
-        "cells": len(cells),
-        "summary": len(summary),
-        "curves": len(curves),
-        "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
+        raise ValueError("there are no tables of the sweep")
+    found = {"cells": len(cells), "summary": len(summary)}
+    if what == "curves":
+        found["curves"] = len(_curves(opened, cells))
+    found["bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps(found), flush=True)
 
 

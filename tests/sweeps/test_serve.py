@@ -20,8 +20,10 @@ from typing import Any
 import optuna
 import pytest
 from playwright.sync_api import expect, sync_playwright
+from rich.console import Console
 
 from cifake.places import LocalPlace
+from sweeps.reporting import report_sweep
 from sweeps.search.dashboard import study_dashboard
 from sweeps.search.storage import JOURNAL, open_storage
 from sweeps.serve.app import Site, guarded
@@ -371,8 +373,10 @@ def test_the_page_follows_the_runs_of_a_store(root: str, parse_text: Callable[..
     assert (second.cells_done, second.by_status) == (2, {"waiting": 1, "complete": 1})
     assert second.stamp != first.stamp
     assert standing(spec, store) == second, "nothing changed"
-    page = make_page(spec, store)
-    assert b"served" in page
+    written = store.sweep("served").files()
+    assert b"Which &lt;rate&gt;?" in make_page(spec, store)
+    assert store.sweep("served").files() == written, "it only reads"
+    report_sweep(spec, store, Console(quiet=True))
     assert read_output(store.sweep("served"), "summary.parquet") is not None
     assert read_output(store.sweep("served"), "figures/thresholds.png") is not None
     assert read_output(store.sweep("served"), "missing.png") is None
