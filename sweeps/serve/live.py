@@ -108,24 +108,25 @@ class LivePage:
         """Look once, make the page if it would be another, and say what it is made of."""
         try:
             standing = self.look()
-            self._show(standing=standing, problem="")
+            self._shown = replace(self._shown, standing=standing, problem="")
             if standing is None or standing.stamp == made_of:
                 return made_of
-            self._show(making=True)
+            self._shown = replace(self._shown, making=True)
             page = self.make()
             now = datetime.datetime.now(datetime.UTC)
-            self._show(version=self._shown.version + 1, page=page, made_at=now)
+            self._shown = replace(
+                self._shown, version=self._shown.version + 1, page=page, made_at=now
+            )
         except (InputError, OSError) as error:
-            self._show(problem=one_line(error))
+            self._shown = replace(self._shown, problem=one_line(error))
             return made_of
         except Exception as error:
             # The last page must still be shown, and be known to be old.
             _logger.exception("the page could not be made")
-            self._show(problem=f"the page could not be made: {one_line(repr(error))}")
+            self._shown = replace(
+                self._shown, problem=f"the page could not be made: {one_line(repr(error))}"
+            )
             return made_of
         finally:
-            self._show(making=False)
+            self._shown = replace(self._shown, making=False)
         return standing.stamp
-
-    def _show(self, **changes: object) -> None:
-        self._shown = replace(self._shown, **changes)  # type: ignore[arg-type]
