@@ -253,6 +253,7 @@ def report(  # noqa: PLR0913 - a parameter an option
             "all runs of the store.",
         ),
     ] = None,
+    *,
     store: StoreOption = None,
     data: DataOption = None,
     settings: SetOption = None,
@@ -260,15 +261,15 @@ def report(  # noqa: PLR0913 - a parameter an option
         str | None,
         typer.Option(metavar="NAME", help="Name of a report on several sweeps or on a store."),
     ] = None,
-    mixed: Annotated[  # noqa: FBT002 - typer makes a flag of it
+    mixed: Annotated[
         bool,
         typer.Option(
             "--mixed",
             help="Let runs on other data or of another trainer stand side by side, told apart.",
         ),
     ] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Write the tables as CSV, too.")] = False,  # noqa: FBT002 - typer makes a flag of it
-    explain: Annotated[  # noqa: FBT002 - typer makes a flag of it
+    csv: Annotated[bool, typer.Option("--csv", help="Write the tables as CSV, too.")] = False,
+    explain: Annotated[
         bool,
         typer.Option(
             "--explain",
