@@ -1,13 +1,11 @@
 """What it takes to make a large sweep's tables and charts of what its store has.
 
-python -m tests.benchmarks.aggregating report SPEC STORE    a line of JSON, of a process of its own
-python -m tests.benchmarks.aggregating curves SPEC STORE
+python -m tests.benchmarks.aggregating WHAT SPEC STORE    a line of JSON, of a process of its own
 """
 
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -25,8 +23,10 @@ from cifake.archive import Index, Part
 from cifake.runs import HEAD, Head, table_file
 from sweeps.aggregate import METRICS
 from sweeps.compact import PART_BYTES
-from sweeps.outcome import write_cells
+from sweeps.outcome import stored_cells, write_cells
 from sweeps.plan import Cell
+from sweeps.reporting import report_sweep, subject_of
+from sweeps.spec import Spec
 from sweeps.store import Store
 from sweeps.sweep import Sweep, open_sweep, read_spec
 from tests.benchmarks.listing import trained_head
@@ -34,6 +34,7 @@ from tests.benchmarks.measure import Outcome, cpu_seconds
 
 _SECONDS, _GIGABYTES = 15.0, 4.0
 _SEEDS = 10
+_STATUS = Path("/proc/self/status")
 _IMAGES = 5000
 """Of each class, in a split."""
 
@@ -51,10 +52,10 @@ nuisance: {{seed: {seeds}}}
 def aggregating(folder: Path, runs: int, epochs: int, repeats: int) -> Iterator[Outcome]:
     """Aggregate a sweep of which every epoch of every run has its curve over thresholds.
 
-    Validation is evaluated at every epoch, test at the two milestones. What is measured is the
-    whole report: tables, charts and page. It reads the thresholds of the runs that it draws; what
-    it takes to average those of all is measured beside it. Each repeat is a process of its own,
-    its start counted.
+    Validation is evaluated at every epoch, test at the two milestones. What is measured is from the
+    store to the tables of results and to the frames of all charts, which read the thresholds of
+    the runs that they draw. Beside it, what it takes to average the thresholds of all runs, and
+    to write the whole report. Each repeat is a process of its own, its start counted.
 
     Args:
         folder: an empty one.
@@ -70,19 +71,21 @@ def aggregating(folder: Path, runs: int, epochs: int, repeats: int) -> Iterator[
     rows = fill(spec, Store.open(str(store), create=True), folder / "trained")
     places = 2 * len(rates) * len(lengths)  # validation and test
     wanted = {
-        "report": {"cells": runs * len(lengths), "summary": places * len(METRICS)},
+        "frames": {"cells": runs * len(lengths), "summary": places * len(METRICS)},
         "curves": {"curves": places * len(tables.THRESHOLDS)},
+        "report": {"cells": runs * len(lengths), "summary": places * len(METRICS)},
     }
-    found = {what: _measured(what, spec, store, counts, repeats) for what, counts in wanted.items()}
-    size = f"{rows['thresholds'] / 1e6:,.1f} million thresholds"
-    name = f"aggregate {runs:,} runs × {epochs} epochs, {size}"
-    report, curves = found["report"], found["curves"]
-    yield Outcome(name, "s", [each["wall"] for each in report], "value at most", _SECONDS)
-    yield Outcome(f"{name}: CPU time", "s", [each["cpu"] for each in report], "value at most", None)
-    memory = [each["bytes"] / 1e9 for each in report]
+    found = {w: _measured(w, spec, store, counts, repeats) for w, counts in wanted.items()}
+    size = f"{runs:,} runs × {epochs} epochs, {rows['thresholds'] / 1e6:,.1f} million thresholds"
+    frames = found["frames"]
+    name = f"aggregate {size}"
+    yield Outcome(name, "s", [each["wall"] for each in frames], "value at most", _SECONDS)
+    yield Outcome(f"{name}: CPU time", "s", [each["cpu"] for each in frames], "value at most", None)
+    memory = [each["bytes"] / 1e9 for each in frames]
     yield Outcome(f"{name}: memory", "GB", memory, "value at most", _GIGABYTES)
-    name = f"average all threshold curves of {runs:,} runs, {size}"
-    yield Outcome(name, "s", [each["wall"] for each in curves], "value at most", None)
+    for what, name in (("curves", "average all thresholds of"), ("report", "report on")):
+        walls = [each["wall"] for each in found[what]]
+        yield Outcome(f"{name} {size}", "s", walls, "value at most", None)
 
 
 def _measured(
@@ -262,21 +265,60 @@ _MADE: dict[tables.RunTable, _Make] = {
 
 
 def main(what: str, spec: str, store: str) -> None:
-    """Report a sweep or average its curves, and print how many rows there are and its memory."""
+    """Do one thing, and print how many rows there are and the memory that it took.
+
+    Args:
+        what: `frames`, `curves` or `report`.
+        spec: of the sweep.
+        store: that has its runs.
+    """
     parsed = read_spec(spec, [])
     opened = Store.open(store, create=False)
-    if what == "report":
-        from sweeps.reporting import report_sweep
-
+    found: dict[str, int] = {}
+    if what == "frames":
+        found = _frames(parsed, opened)
+    elif what == "curves":
+        found = {"curves": len(_curves(opened, stored_cells(parsed, opened)))}
+    else:
         report_sweep(parsed, opened, Console(stderr=True, quiet=True))
-    cells, summary = (opened.read_sweep(parsed.name, name) for name in ("cells", "summary"))
-    if cells is None or summary is None:
-        raise ValueError("there are no tables of the sweep")
-    found = {"cells": len(cells), "summary": len(summary)}
-    if what == "curves":
-        found["curves"] = len(_curves(opened, cells))
-    found["bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps(found), flush=True)
+        for name in ("cells", "summary"):
+            table = opened.read_sweep(parsed.name, name)
+            found[name] = 0 if table is None else len(table)
+    (highest,) = [line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM")]
+    print(json.dumps({**found, "bytes": 1024 * int(highest.split()[1])}), flush=True)
+
+
+def _frames(spec: Spec, store: Store) -> dict[str, int]:
+    """Every table of results, encoded, and the frame of every chart."""
+    from sweeps.gather import RESULTS, gather
+    from sweeps.report import frames, search_frames
+    from sweeps.report.shown import shown
+
+    content = gather(subject_of(spec, store), store)
+    encoded = [tables.encode(name, getattr(content, name)) for name in RESULTS]
+    stand = shown(content)
+    made = [
+        frames.learning_curves(stand),
+        frames.threshold_curves(stand),
+        frames.reliability(stand),
+        frames.class_scores(stand),
+        frames.difficulty(stand),
+        frames.transfer(stand),
+        frames.differences(stand),
+        frames.main_effects(stand),
+        frames.variance(stand),
+        frames.placements(stand),
+        frames.costs(stand),
+        frames.timeline(stand),
+        search_frames.history(content),
+        search_frames.importances(content),
+    ]
+    return {
+        "cells": len(content.cells),
+        "summary": len(content.summary),
+        "bytes_of_tables": sum(map(len, encoded)),
+        "rows_of_frames": sum(map(len, made)),
+    }
 
 
 def _curves(store: Store, cells: pa.Table) -> pa.Table:

@@ -19,13 +19,14 @@ def test_a_finished_sweep_is_asked_for_again_and_timed(tmp_path: Path) -> None:
 
 def test_a_sweep_with_merged_tables_is_aggregated_whole_and_timed(tmp_path: Path) -> None:
     folder = tmp_path / "aggregated"
-    seconds, cpu, memory, curves = aggregating(folder, runs=20, epochs=3, repeats=1)
+    seconds, cpu, memory, curves, report = aggregating(folder, runs=20, epochs=3, repeats=1)
     assert seconds.name == "aggregate 20 runs × 3 epochs, 0.0 million thresholds"
     assert 0 < seconds.value < 60
     assert 0 < cpu.value < 60
     assert cpu.met is None
     assert 0.05 < memory.value < 4, "gigabytes of one process"
     assert 0 < curves.value < 60
+    assert 0 < report.value < 60
     written = list((folder / "store" / "sweeps" / "aggregated").glob("*.parquet"))
     assert {path.stem for path in written} >= {"cells", "summary"}
 
