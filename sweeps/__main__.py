@@ -7,6 +7,7 @@ import json
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -199,11 +200,12 @@ def _run(
             write_cells(spec, store, cells)
             problems = run_cells(sweep, cells, store, console, address)
         else:
-            cells, problems = run_search(sweep, spec.search, store, console, address)
-            write_cells(spec, store, cells)
+            keep = partial(write_cells, spec, store)
+            cells, problems = run_search(sweep, spec.search, store, console, address, keep)
+            keep(cells)
             best, more = run_confirm(sweep, spec.search, store, cells, console, address)
             cells, problems = [*cells, *best], [*problems, *more]
-            write_cells(spec, store, cells)
+            keep(cells)
     except KeyboardInterrupt:
         console.print("stopped; finished epochs are kept, and the same command goes on from there")
         raise typer.Exit(INTERRUPTED) from None

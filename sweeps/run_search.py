@@ -29,9 +29,22 @@ if TYPE_CHECKING:
 
 
 def run_search(
-    sweep: Sweep, search: Search, store: Store, console: Console, address: str | None
+    sweep: Sweep,
+    search: Search,
+    store: Store,
+    console: Console,
+    address: str | None,
+    on_cells: Callable[[Sequence[Cell]], None],
 ) -> tuple[list[Cell], list[str]]:
     """Make the proposals that a sweep's studies lack and train each with every seed.
+
+    Args:
+        sweep: whose search it is.
+        search: its search.
+        store: where runs and studies live.
+        console: to print to.
+        address: of a running Ray cluster; null starts one.
+        on_cells: called with the cells of every proposal made so far when another has ended.
 
     Returns:
         The cells of every proposal made so far, and what went wrong, a line for each failed trial.
@@ -42,28 +55,40 @@ def run_search(
 
     storage = open_storage(store.sweep(sweep.spec.name), alone=True)
     problems: list[str] = []
-    cells: list[Cell] = []
-    for spec in split_scientific(sweep.spec):
-        part = Sweep(spec, sweep.packs)
-        name = study_name(part, search)
+    parts = [Sweep(spec, sweep.packs) for spec in split_scientific(sweep.spec)]
+    names = [study_name(part, search) for part in parts]
+
+    def made(part: Sweep, name: str) -> list[Cell]:
+        return part.cells([each.params for each in ended(storage, name)])
+
+    cells = {name: made(part, name) for part, name in zip(parts, names, strict=True)}
+
+    def so_far() -> list[Cell]:
+        return [cell for each in cells.values() for cell in each]
+
+    for part, name in zip(parts, names, strict=True):
         study = Study(
             search,
-            single_values(spec),
+            single_values(part.spec),
             name,
             storage,
             epochs=length(part),
-            resources=spec.resources,
+            resources=part.spec.resources,
         )
+
+        def tell(part: Sweep = part, name: str = name) -> None:
+            cells[name] = made(part, name)
+            on_cells(so_far())
+
         known = _tell_known(study, part, store)
         if search.sampler == "grid":
             study.queue_grid()
         console.print(f"study {name}: {_standing(study, known)}", highlight=False)
         if study.has_more():
-            problems += _make_proposals(study, part, store, console, address)
-        found = part.cells([each.params for each in ended(storage, name)])
-        _mark_pruned(store, found)
-        cells += found
-    return cells, problems
+            problems += _make_proposals(study, part, store, console, address, tell)
+        cells[name] = made(part, name)
+        _mark_pruned(store, cells[name])
+    return so_far(), problems
 
 
 def run_confirm(
@@ -122,9 +147,14 @@ def _standing(study: Study, known: int) -> str:
 
 
 def _make_proposals(
-    study: Study, part: Sweep, store: Store, console: Console, address: str | None
+    study: Study,
+    part: Sweep,
+    store: Store,
+    console: Console,
+    address: str | None,
+    on_end: Callable[[], None],
 ) -> list[str]:
-    """Train what a study proposes while its budget lasts."""
+    """Train what a study proposes while its budget lasts; told whenever a proposal has ended."""
     from sweeps import tuner
 
     search, seeds = study.search, len(part.spec.seeds)
@@ -137,12 +167,17 @@ def _make_proposals(
         metric=search.metric[0],
         mode=search.mode[0],
     )
+
+    def end(task: Task) -> None:
+        view.stack(len(task.seeds))
+        on_end()
+
     with tuner.cluster(address) as cores, view:
         return tuner.run_search(
             study,
             _task_maker(part, store, git_commit()),
             view.epoch,
-            lambda task: view.stack(len(task.seeds)),
+            end,
             workers=workers_for(part.spec, cores),
         )
 

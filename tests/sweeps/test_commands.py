@@ -589,6 +589,25 @@ def test_a_search_goes_on_where_it_stopped(
     assert "12 runs" in status
 
 
+def test_a_search_shows_what_it_has_tried_while_it_runs(
+    command: Command, environment: dict[str, str], tmp_path: Path
+) -> None:
+    spec = tmp_path / "little.yaml"
+    spec.write_text(SEARCH.replace("trials: 4", "trials: 40"))
+    store = tmp_path / "store"
+    driver = launch([str(spec), "--store", str(store)], environment, tmp_path / "log")
+    try:
+        deadline = time.monotonic() + 120
+        while not (store / "sweeps/little/cells.parquet").exists():
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        text = ended(command("report", spec, "--store", store))
+        assert driver.process.poll() is None, "it runs still"
+        assert re.search(r"Best of \d+ proposals? after \d epochs?", text)
+    finally:
+        driver.end()
+
+
 # Real images.
 
 
