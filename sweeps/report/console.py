@@ -22,9 +22,11 @@ def print_results(results: Results, console: Console) -> None:
         print_proposals(search, list(results.proposals), console)
     summary = results.summary.filter(pc.field("stage") != "search")
     rows = headline(summary, results.compare.metrics)
-    if search is None or rows:
+    if rows:
         print_headline(rows, results, console)
-        console.print(f"\n{answer(results)}", highlight=False, markup=False)
+        console.print()
+    if search is None or rows:
+        console.print(answer(results), highlight=False, markup=False)
     for note in results.notes:
         console.print(f"note: {note}", highlight=False, markup=False)
 

@@ -75,7 +75,7 @@ def marks(results: Results, splits: Sequence[str] | None = None) -> Marks:
     """
     compared = results.comparisons
     if splits is not None:
-        compared = compared.filter(pc.field("split").isin(splits))
+        compared = compared.filter(pc.field("split").isin(pa.array(splits, pa.string())))
     found: dict[_Key, str] = {}
     families: dict[_Key, list[_Row]] = {}
     for row in compared.to_pylist():

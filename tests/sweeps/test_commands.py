@@ -226,7 +226,7 @@ def test_a_sweep_runs_to_its_report(chain: Chain) -> None:
     assert f"report: {folder / 'report.md'}" in text
     assert f"page: {folder / 'report.html'}" in text
     assert (folder / "report.html").read_text().startswith("<!doctype html>")
-    assert (folder / "figures" / "learning-curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "figures" / "learning.png").read_bytes().startswith(b"\x89PNG")
     for name in ("cells", "summary", "comparisons", "ranking", "effects"):
         content = (folder / f"{name}.parquet").read_bytes()
         assert len(tables.decode(name, content))
@@ -409,6 +409,7 @@ def test_a_diverged_config_exits_1_and_is_in_the_report(command: Command, tmp_pa
         (line,) = [line for line in report.splitlines() if run in line]
         assert "diverged" in line
         assert "epoch 1, batch" in line
+    assert ("No run has been evaluated yet." in text) == (len(diverged) == 6)
     assert "report:" in text
     status = json.loads(ended(command("status", *arguments, "--json")))
     assert set(status["errors"]) == diverged

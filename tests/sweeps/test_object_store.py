@@ -84,7 +84,10 @@ def test_every_command_takes_the_url_of_a_store(
     assert (facts["epochs_to_train"], facts["runs_done"]) == (0, facts["runs"])
     store = Store(open_place(bucket))
     assert store.read_sweep("demo", "summary") is not None
-    assert store.sweep("demo").at("figures").files() == ["learning-curves.png", "thresholds.png"]
+    figures = store.sweep("demo").at("figures").files()
+    assert {"learning.png", "learning.svg", "learning.pdf", "thresholds.png"} <= set(figures)
+    assert "report.html" in store.sweep("demo").files()
+    assert "results.tex" in store.sweep("demo").at("tables").files()
     run = store.run_ids()[0]
     asked = subprocess.run(
         [sys.executable, "-m", "cifake", "evaluate", run[:8], "--store", bucket, "--json"],
