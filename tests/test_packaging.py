@@ -17,7 +17,7 @@ def files() -> list[Path]:
 
 def test_every_folder_with_code_is_found_as_a_package() -> None:
     assert SETUPTOOLS["packages"]["find"]["include"] == [f"{name}*" for name in PACKAGES]
-    folders = {path.parent for path in files()}
+    folders = {path.parent for path in files() if path.suffix == ".py"}
     assert [str(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
 
 
