@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -139,3 +140,11 @@ def frame(table: pa.Table) -> pd.DataFrame:
         schema = schema.set(schema.get_field_index(name), pa.field(name, pa.string()))
     result: pd.DataFrame = table.cast(schema).to_pandas()
     return result
+
+
+def label_order(label: Mapping[str, Any]) -> tuple[tuple[str, float, str], ...]:
+    """What labels are sorted by: numbers in numerical order, words in alphabetical."""
+    return tuple(
+        (name, float(value), "") if isinstance(value, int | float) else (name, 0.0, str(value))
+        for name, value in sorted(label.items())
+    )

@@ -23,6 +23,7 @@ from cifake.errors import InputError, refuse
 from cifake.runs import Head, RunFolder, digest, table_file
 from sweeps.store import Store
 from sweeps.upkeep import alone
+from sweeps.words import counted
 
 PART_BYTES = 64 * 2**20
 """Bytes in memory at which a part is full: what a reader of a few of its rows may have to read."""
@@ -316,18 +317,16 @@ def print_compacted(found: Compacted, console: Console) -> None:
     if found.runs:
         files = f"{found.files_before:,} files became {found.files_after:,}"
         size = f"{found.bytes_before / 1e6:,.1f} MB became {found.bytes_after / 1e6:,.1f} MB"
-        lines = [f"merged the tables of {_runs(found.runs)}: {files}, {size}"]
+        lines = [f"merged the tables of {counted(found.runs, 'run')}: {files}, {size}"]
     else:
         size = f"{found.files_after:,} files, {found.bytes_after / 1e6:,.1f} MB"
         lines = [f"nothing to merge; tables lie in {size}"]
     if found.training:
-        lines.append(f"{_runs(len(found.training))} not finished, or being trained now: left")
+        lines.append(
+            f"{counted(len(found.training), 'run')} not finished, or being trained now: left"
+        )
     if found.unreadable:
-        text = f"{_runs(len(found.unreadable))} cannot be read: left; `sweeps verify` says why"
-        lines.append(text)
+        unreadable = counted(len(found.unreadable), "run")
+        lines.append(f"{unreadable} cannot be read: left; `sweeps verify` says why")
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
-
-
-def _runs(count: int) -> str:
-    return f"{count:,} run{'' if count == 1 else 's'}"

@@ -16,10 +16,11 @@ import pyarrow as pa
 
 from cifake import tables
 from cifake.tables import higher_is_better, score_unit
-from sweeps.aggregate import frame
+from sweeps.aggregate import frame, label_order
 from sweeps.families import ALPHA, Family, family
 from sweeps.spec import Compare
 from sweeps.statistics import holm, paired_each, seeds_needed_each
+from sweeps.words import counted
 
 STAGES = ("grid", "confirm")
 """Stages whose configs are compared: what a search tried chose what came next."""
@@ -38,7 +39,7 @@ class Place:
     metric: str
 
     def __str__(self) -> str:
-        epochs = f"{self.epochs} epoch{'s' * (self.epochs > 1)}"
+        epochs = counted(self.epochs, "epoch")
         return f"{self.metric} on {self.dataset} {self.split} after {epochs}"
 
 
@@ -103,7 +104,7 @@ def scores(cells: pa.Table, evaluations: pa.Table, metrics: Sequence[str]) -> li
 def _of_length(
     stage: str, epochs: int, cells: pd.DataFrame, rows: pd.DataFrame, metrics: Sequence[str]
 ) -> Iterator[Scores]:
-    labels = sorted(set(cells["label"]), key=_order)
+    labels = sorted(set(cells["label"]), key=lambda label: label_order(json.loads(label)))
     row = cells["label"].map({label: number for number, label in enumerate(labels)}).to_numpy()
     pair, keys = pd.factorize(pd.MultiIndex.from_frame(cells[["nuisance", "seed"]]), sort=True)
     shape = (len(labels), len(keys))
@@ -194,11 +195,3 @@ def _rows(
             **vars(each),
             **by_image.get(pair, {}),
         }
-
-
-def _order(label: str) -> tuple[tuple[str, float, str], ...]:
-    """Numbers in numerical order, words in alphabetical."""
-    return tuple(
-        (name, float(value), "") if isinstance(value, int | float) else (name, 0.0, str(value))
-        for name, value in sorted(json.loads(label).items())
-    )

@@ -31,6 +31,7 @@ from sweeps.aggregate import frame
 from sweeps.report.content import Content, Explanations
 from sweeps.report.shown import Shown, shown
 from sweeps.store import Store
+from sweeps.words import counted
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -242,7 +243,7 @@ def _sheet(run: Chosen, images: Images, found: Explanation) -> bytes:
     from cifake.sheet import draw_sheet
 
     title = (
-        f"{run.name}: seed {run.seed} after {run.epoch} epoch{'s' * (run.epoch != 1)}, on "
+        f"{run.name}: seed {run.seed} after {counted(run.epoch, 'epoch')}, on "
         f"{images.dataset} {images.split}\nGrad-CAM at {found.site}"
     )
     return small(draw_sheet(title, found, PER_GROUP, dpi=_DPI))

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pydantic import TypeAdapter, ValidationError
 
 from cifake.errors import refuse
-from sweeps.progress import duration
 from sweeps.store import Store
+from sweeps.words import duration
 
 FILE = "forecasts.json"
 """File of a sweep with one forecast for each time that it was run."""

@@ -9,6 +9,7 @@ from typing import Any
 from sweeps.families import ALPHA, Family, family
 from sweeps.spec import Compare, Variant
 from sweeps.statistics import seeds_to_reach, smallest_p
+from sweeps.words import counted
 
 
 def notes(cells: Iterable[tuple[Variant, int]], compare: Compare) -> Iterator[str]:
@@ -48,7 +49,7 @@ def limit(compared: Family, pairs: int, configs: int) -> Iterator[str]:
     if reached < ALPHA:
         return
     needed = seeds_to_reach(ALPHA, compared.size)
-    seeds = f"{pairs} seed{'' if pairs == 1 else 's'}"
+    seeds = counted(pairs, "seed")
     over = way = ""
     if compared.size > 1:
         over = f" after Holm's correction over {compared.size:,} comparisons ({compared.wording})"

@@ -22,6 +22,7 @@ from cifake.stacks import Standing, begun_stacks
 from sweeps import foresight, outdated
 from sweeps.balance import Divisible, makespan, split
 from sweeps.spec import Compare, Variant
+from sweeps.words import counted
 
 
 @dataclass(frozen=True)
@@ -405,7 +406,7 @@ def _divergence_notes(diverged: int) -> Iterator[str]:
     """How many runs are trained no further."""
     if diverged:
         yield (
-            f"{diverged} run{'' if diverged == 1 else 's'} diverged before and would again; change "
+            f"{counted(diverged, 'run')} diverged before and would again; change "
             "a setting to train anew"
         )
 

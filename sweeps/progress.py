@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sweeps.trial import Report
+from sweeps.words import duration
 
 _LOG_EVERY_SECONDS = 15.0
 _LOG_WIDTH = 120
@@ -110,12 +111,3 @@ class View:
 def _of(done: int, whole: int | None) -> str:
     """How many of how many, where that is known."""
     return str(done) if whole is None else f"{done}/{whole}"
-
-
-def duration(seconds: float) -> str:
-    """A time span as a person says it."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds // 3600:.0f} h {seconds % 3600 / 60:.0f} min"

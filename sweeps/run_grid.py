@@ -16,11 +16,12 @@ from sweeps.costs import Costs, Measure, Question, answer
 from sweeps.costs import measure as measure_here
 from sweeps.forecast import recorded
 from sweeps.plan import Cell, Plan, make_plan
-from sweeps.progress import View, duration
+from sweeps.progress import View
 from sweeps.rounds import Round
 from sweeps.store import Store
 from sweeps.sweep import Sweep, workers_for
 from sweeps.trial import Task, run_stack
+from sweeps.words import duration
 
 
 def plan_grid(sweep: Sweep, store: Store, workers: int) -> Plan:

@@ -13,10 +13,10 @@ from sweeps import foresight
 from sweeps.costs import Costs
 from sweeps.known import known_points
 from sweeps.parts import length, single_values, split_scientific, study_name
-from sweeps.progress import duration
 from sweeps.spec import Search, points
 from sweeps.store import Store
 from sweeps.sweep import Sweep, workers_for
+from sweeps.words import duration
 
 if TYPE_CHECKING:
     from sweeps.search.study import Ended

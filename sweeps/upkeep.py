@@ -19,8 +19,8 @@ from cifake.places import Place
 from cifake.record import Record
 from cifake.runs import HEAD, ROW, DamagedError, RunFolder, config_of, state_of
 from cifake.store import run_folder
-from sweeps.progress import duration
 from sweeps.store import Store
+from sweeps.words import counted, duration
 
 LEFT = "is in use by another process now, and left as it is"
 
@@ -204,17 +204,21 @@ def _cleared(folder: RunFolder, owner: Owner) -> bool:
 def print_damage(found: Sequence[Damage], runs: int, console: Console, *, repaired: bool) -> None:
     """What is damaged, what it costs, and what to do."""
     for damage in found:
-        cost = f": {_epochs(damage.epochs)}, about {duration(damage.seconds)}" * (damage.epochs > 0)
-        console.print(f"{damage.where}{cost}", highlight=False, markup=False, soft_wrap=True)
+        text = damage.where
+        if damage.epochs:
+            text += f": {counted(damage.epochs, 'epoch')}, about {duration(damage.seconds)}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
         for problem in damage.problems:
             console.print(f"  {problem}", highlight=False, markup=False, soft_wrap=True)
-    text = f"{runs:,} run{'' if runs == 1 else 's'} checked: "
+    text = f"{counted(runs, 'run')} checked: "
     if not found:
         console.print(f"{text}nothing is damaged", highlight=False)
         return
     lost = sum(damage.epochs for damage in found)
     seconds = sum(damage.seconds for damage in found)
-    text += f"{len(found)} damaged, {_epochs(lost)} to train again, about {duration(seconds)}"
+    text += (
+        f"{len(found)} damaged, {counted(lost, 'epoch')} to train again, about {duration(seconds)}"
+    )
     then = "`sweeps run` trains them" if repaired else "`sweeps verify --repair` sets them back"
     console.print(f"{text}; {then}", highlight=False, soft_wrap=True)
 
@@ -229,11 +233,7 @@ def print_unasked(found: Sequence[Unasked], console: Console, *, removed: bool) 
         size = f"{run.size / 1e6:,.1f}"
         table.add_row(run.run_id, run.model, str(run.seed), str(run.epochs_done), size)
     console.print(table)
-    size = f"{len(found)} run{'' if len(found) == 1 else 's'}, "
+    size = f"{counted(len(found), 'run')}, "
     size += f"{sum(run.size for run in found) / 1e6:,.1f} MB"
     done = "removed" if removed else "; `sweeps gc --remove` removes them"
     console.print(f"{size} {done}" if removed else f"{size}{done}", highlight=False)
-
-
-def _epochs(count: int) -> str:
-    return f"{count} epoch{'' if count == 1 else 's'}"

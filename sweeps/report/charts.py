@@ -31,6 +31,7 @@ from sweeps.report.vega_lite import (
     reliability_spec,
     timeline_spec,
 )
+from sweeps.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,7 @@ def differences(shown: Shown) -> Figure | None:
         caption=f"On {_at(shown.datasets[0])}: mean of the differences paired by seed and its 95 % "
         "interval (Student’s t). Filled: significant at 5 % after Holm’s correction, by the exact "
         f"sign-flip test.{kept}",
-        alt=f"{_count(len(data), 'config')} against {reference}; {told or 'none'} differ"
+        alt=f"{counted(len(data), 'config')} against {reference}; {told or 'none'} differ"
         f"{'s' if told == 1 else ''} significantly.",
         panels=(
             Panel(
@@ -140,8 +141,8 @@ def placements(shown: Shown) -> Figure | None:
         id="placements",
         title="Architecture and placement",
         caption=f"On {_at(shown.datasets[0])}: mean {name} over runs, at the longest length.",
-        alt=f"{_count(data['architecture'].nunique(), 'architecture')} by "
-        f"{_count(data['placement'].nunique(), 'placement')}; best is {best['architecture']} at "
+        alt=f"{counted(data['architecture'].nunique(), 'architecture')} by "
+        f"{counted(data['placement'].nunique(), 'placement')}; best is {best['architecture']} at "
         f"{best['placement']}.",
         panels=(Panel(title="", spec=spec, data=scaled),),
         scrolls=data["placement"].nunique() > SCROLLED_COLUMNS,
@@ -214,8 +215,8 @@ def learning(shown: Shown) -> Figure | None:
         title="Learning curves",
         caption=f"{_capital(in_words(shown.metric))} by epoch, mean over seeds with its 95 % "
         f"interval (Student’s t) as a band.{others}",
-        alt=f"{_count(data['config'].nunique(), 'config')} over "
-        f"{_count(int(data['epoch'].max()), 'epoch')}.",
+        alt=f"{counted(data['config'].nunique(), 'config')} over "
+        f"{counted(int(data['epoch'].max()), 'epoch')}.",
         panels=tuple(panels),
         legend=True,
     )
@@ -275,7 +276,7 @@ def thresholds(shown: Shown) -> Figure | None:
         caption="Images count as REAL at a probability of at least the threshold; mean over seeds "
         "with its 95 % interval, at the longest length. The dashed line is 0.5. A threshold that "
         "is read off a test set is an oracle’s: the table’s scores take 0.5.",
-        alt=f"{_count(data['config'].nunique(), 'config')} at 99 thresholds.",
+        alt=f"{counted(data['config'].nunique(), 'config')} at 99 thresholds.",
         panels=tuple(panels),
         legend=True,
     )
@@ -364,7 +365,7 @@ def history(shown: Shown) -> Figure | None:
         title="Proposals in their order",
         caption=f"{_capital(words)} of each proposal, mean over seeds; bars reach from the lowest "
         "to the highest seed. The line is the best so far. Hollow: stopped early, at fewer epochs.",
-        alt=f"{_count(len(data), 'proposal')}, {stopped} stopped early; the best reaches "
+        alt=f"{counted(len(data), 'proposal')}, {stopped} stopped early; the best reaches "
         f"{shown.content.proposals[0].reached.scores[metric]:.4g}.",
         panels=panels,
     )
@@ -408,7 +409,7 @@ def parallel(shown: Shown) -> Figure | None:
         title="Proposals across their parameters",
         caption=f"A line is a proposal, the stronger the better by {_objective(axes[-1])}; dashed: "
         "stopped early. “–”: the parameter does not exist there.",
-        alt=f"{_count(data['proposal'].nunique(), 'proposal')} over {', '.join(axes[:-1])}. "
+        alt=f"{counted(data['proposal'].nunique(), 'proposal')} over {', '.join(axes[:-1])}. "
         + _best_values(data),
         panels=(
             Panel(
@@ -435,8 +436,8 @@ def costs(shown: Shown) -> Figure | None:
         caption=f"On {_at(shown.datasets[0])}: {name} against the seconds that one run was "
         "trained; each config at each length. The line is the front: nothing is as cheap and "
         "better. Times are of the machines that trained, and of their company in a stack.",
-        alt=f"{_count(len(front), 'point')} of {len(data)} on the front, from {cheapest['config']} "
-        f"after {cheapest['seconds']:.3g} s to {dearest['config']} after "
+        alt=f"{counted(len(front), 'point')} of {len(data)} on the front, from "
+        f"{cheapest['config']} after {cheapest['seconds']:.3g} s to {dearest['config']} after "
         f"{dearest['seconds']:.3g} s.",
         panels=(Panel(title="", spec=costs_spec(name), data=scaled),),
         legend=True,
@@ -463,8 +464,9 @@ def timeline(shown: Shown) -> Figure | None:
         title="Who worked when",
         caption="A bar is a stack of runs, from its first start to its last write; a row is a "
         "place on a machine, for runs do not note which worker trained them. Outlined: failed.",
-        alt=f"{_count(len(data), 'stack')} on {_count(data['host'].nunique(), 'machine')} and "
-        f"{_count(int(data.groupby('host')['lane'].max().sum()), 'row')} within {_lasting(spent)}.",
+        alt=f"{counted(len(data), 'stack')} on {counted(data['host'].nunique(), 'machine')} and "
+        f"{counted(int(data.groupby('host')['lane'].max().sum()), 'row')} within "
+        f"{_lasting(spent)}.",
         panels=panels,
         legend=True,
     )
@@ -528,7 +530,7 @@ def _where(data: pd.DataFrame, where: tuple[str, str]) -> pd.DataFrame:
 def _leader(rows: pd.DataFrame, metric: str) -> str:
     """Who is best at the end of some curves."""
     best = _best(rows[rows["epoch"] == rows["epoch"].max()], metric)
-    epochs = _count(int(best["epoch"]), "epoch")
+    epochs = counted(int(best["epoch"]), "epoch")
     return f"After {epochs} {best['config']} is best, with {_in_words(best['mean'], metric)}."
 
 
@@ -574,10 +576,6 @@ def _lasting(spent: pd.Timedelta) -> str:
 
 def _at(where: tuple[str, str]) -> str:
     return " ".join(where)
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" + ("" if number == 1 else "s")
 
 
 def _capital(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -11,6 +12,8 @@ from cifake.tables import RunTable
 from sweeps.forecast import Forecast
 from sweeps.proposals import Proposal
 from sweeps.spec import Compare, Search, Spec
+
+Row = Mapping[str, Any]
 
 STAGES_SHOWN = ("confirm", "grid")
 """Stages whose scores are results, the first that there is: those of a search chose something."""
@@ -48,6 +51,27 @@ class Results:
     ranking: pa.Table
     proposals: Sequence[Proposal]
     notes: Sequence[str]
+
+
+def foremost(rows: Sequence[Row], results: Results) -> list[Row]:
+    """What answers first, of rows of `ranking` or `comparisons`.
+
+    Of results rather than what chose them, on test rather than validation, of the foremost data set
+    and score, at the longest length.
+    """
+    kept = list(rows)
+    orders: list[tuple[str, Sequence[Any]]] = [
+        ("stage", STAGES_SHOWN),
+        ("split", ("test", "validation")),
+        ("dataset", results.datasets),
+        ("metric", results.compare.metrics),
+        ("epochs", sorted({row["epochs"] for row in rows}, reverse=True)),
+    ]
+    for name, order in orders:
+        there = {row[name] for row in kept}
+        chosen = next((value for value in order if value in there), None)
+        kept = [row for row in kept if row[name] == chosen]
+    return kept
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ Both are made from the tables alone, and are the same in every form of the repor
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +15,11 @@ import pyarrow.compute as pc
 
 from cifake.tables import higher_is_better
 from sweeps.families import ALPHA, EVERY_PAIR
-from sweeps.report.content import STAGES_SHOWN, Results
-from sweeps.report.headline import label_text, varying
+from sweeps.report.content import Results, foremost
+from sweeps.report.headline import config_names
 from sweeps.report.tried import best_sentence
 from sweeps.statistics import seeds_to_reach
+from sweeps.words import counted
 
 BETTER, WORSE = "↑", "↓"
 """Marks of a config that differs significantly from what it is held against."""
@@ -54,7 +54,7 @@ def answer(results: Results) -> str:
         return "No run has been evaluated yet."
     leader = ranked[0]
     place = {name: leader[name] for name in _PLACE}
-    names = _names([row["label"] for row in ranked])
+    names = config_names([row["label"] for row in ranked])
     compared = _rows(results.comparisons, place)
     lead = _lead(leader, compared, ranked)
     first = _opening(results, leader, names)
@@ -110,7 +110,7 @@ def _legend(families: Mapping[_Key, Sequence[_Row]], found: Mapping[_Key, str]) 
     reference = "the best of its length" if all(map(_is_every_pair, rows)) else "its reference"
     test = f"p < {ALPHA}, sign-flip test paired by seed"
     if max(sizes) > 1:
-        size = ("up to " if len(sizes) > 1 else "") + _count(max(sizes), "comparison")
+        size = ("up to " if len(sizes) > 1 else "") + counted(max(sizes), "comparison")
         test += f", Holm's correction over {size}: {wording}"
     if not found:
         return f"No score differs significantly from {reference} ({test})."
@@ -133,7 +133,7 @@ def _opening(results: Results, leader: _Row, names: Mapping[str, str]) -> str:
     if summary["low"] is not None:
         low, high = (_number(summary[end], unit) for end in ("low", "high"))
         facts.insert(0, f"95 % interval {low} to {high}")
-    epochs = _count(leader["epochs"], "epoch")
+    epochs = counted(leader["epochs"], "epoch")
     score = f"{leader['metric'].replace('_', ' ')} {_number(leader['mean'], unit)}{_unit(unit)}"
     name = names[leader["label"]]
     return f"On {where} after {epochs}, {name} is best with {score} ({', '.join(facts)})"
@@ -180,7 +180,7 @@ def _verdict(lead: _Lead, leader: _Row, compared: Sequence[_Row]) -> str:
         return f"That difference is significant{others if ahead > 1 else ''}."
     return (
         f"That difference is not significant{_needed(lead.row)}, while "
-        f"{len(significant)} of the {_count(len(compared), 'comparison')} "
+        f"{len(significant)} of the {counted(len(compared), 'comparison')} "
         f"{'is' if len(significant) == 1 else 'are'}."
     )
 
@@ -200,9 +200,9 @@ def _needed(row: _Row) -> str:
     seeds, takes = row["seeds_needed"], ""
     if reached >= ALPHA:
         least = seeds_to_reach(ALPHA, size)
-        over = f" over {_count(size, 'comparison')}" if size > 1 else ""
+        over = f" over {counted(size, 'comparison')}" if size > 1 else ""
         takes = (
-            f", nor could one be: with {_count(row['n'], 'seed')} p {_p(reached)} is the least"
+            f", nor could one be: with {counted(row['n'], 'seed')} p {_p(reached)} is the least"
             f"{over}, and {least} or more are needed"
         )
         seeds = None if seeds is None or seeds <= least else seeds
@@ -237,20 +237,9 @@ def _lead(leader: _Row, compared: Sequence[_Row], ranked: Sequence[_Row]) -> _Le
 
 
 def _foremost(results: Results) -> list[_Row]:
-    """The ranking that answers: on the foremost test set, else on validation, best first."""
+    """The ranking that answers, best first."""
     rows = [row for row in results.ranking.to_pylist() if row["rank"] is not None]
-    orders: list[tuple[str, Sequence[Any]]] = [
-        ("stage", STAGES_SHOWN),
-        ("split", ("test", "validation")),
-        ("dataset", results.datasets),
-        ("metric", results.compare.metrics),
-        ("epochs", sorted({row["epochs"] for row in rows}, reverse=True)),
-    ]
-    for name, order in orders:
-        there = {row[name] for row in rows}
-        chosen = next((value for value in order if value in there), None)
-        rows = [row for row in rows if row[name] == chosen]
-    return sorted(rows, key=lambda row: (row["rank"], row["label"]))
+    return sorted(foremost(rows, results), key=lambda row: (row["rank"], row["label"]))
 
 
 def _best_labels(ranking: pa.Table) -> Mapping[_Key, str]:
@@ -261,16 +250,6 @@ def _best_labels(ranking: pa.Table) -> Mapping[_Key, str]:
         if row["rank"] is not None and row["rank"] < found.get(place, (float("inf"), ""))[0]:
             found[place] = (row["rank"], row["label"])
     return {place: label for place, (_, label) in found.items()}
-
-
-def _names(labels: Sequence[str]) -> Mapping[str, str]:
-    """What configs are called in a sentence: the values that tell them apart."""
-    parsed = {label: json.loads(label) for label in labels}
-    telling = varying(list(parsed.values()))
-    return {
-        label: label_text({name: values.get(name) for name in telling or values})
-        for label, values in parsed.items()
-    }
 
 
 def _rows(table: pa.Table, where: Mapping[str, Any]) -> list[_Row]:
@@ -297,10 +276,6 @@ def _number(value: float, unit: str) -> str:
 def _unit(unit: str) -> str:
     """The unit of a score behind its number."""
     return " %" if unit == "share" else f" {unit}".rstrip()
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _p(p: float) -> str:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cifake.tables import score_unit
+from sweeps.aggregate import label_order
 
 HEADLINE_METRICS = ("accuracy", "auroc")
 
@@ -61,7 +62,9 @@ def headline(summary: pa.Table, metrics: Sequence[str] | None = None) -> list[Ro
         )
         for (label, epochs, dataset, split), metrics in grouped.items()
     ]
-    return sorted(rows, key=lambda r: (r.split != "test", r.dataset, _order(r.label), r.epochs))
+    return sorted(
+        rows, key=lambda r: (r.split != "test", r.dataset, label_order(r.label), r.epochs)
+    )
 
 
 def label_columns(rows: list[Row]) -> list[str]:
@@ -87,6 +90,27 @@ def cell_text(value: object) -> str:
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def config_names(labels: Sequence[str]) -> dict[str, str]:
+    """The values that tell a config from the others; with the parameters where that is too few."""
+    parsed = {label: json.loads(label) for label in labels}
+    telling = varying(list(parsed.values()))
+    short = {}
+    for label, values in parsed.items():
+        told = [values.get(key) for key in telling or values]
+        short[label] = " · ".join(dict.fromkeys(cell_text(v) for v in told if v is not None))
+    if all(short.values()) and len(set(short.values())) == len(labels):
+        return short
+    return {
+        label: " · ".join(
+            f"{key.rpartition('.')[2]} {cell_text(values[key])}"
+            for key in telling
+            if values.get(key) is not None
+        )
+        or "all"
+        for label, values in parsed.items()
+    }
 
 
 def percent(metric: Mapping[str, float | None]) -> str:
@@ -118,11 +142,3 @@ def _plain(metric: Mapping[str, float | None]) -> str:
     if low is None or high is None:
         return f"{mean:.4f}"
     return f"{mean:.4f} ± {(high - low) / 2:.4f}"
-
-
-def _order(label: Mapping[str, Any]) -> tuple[tuple[str, float, str], ...]:
-    """Numbers in numerical order, words in alphabetical."""
-    return tuple(
-        (name, float(value), "") if isinstance(value, int | float) else (name, 0.0, str(value))
-        for name, value in sorted(label.items())
-    )

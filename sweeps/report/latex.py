@@ -16,6 +16,7 @@ from sweeps.report.findings import Marks, marks
 from sweeps.report.headline import Row, cell_text, headline, varying
 from sweeps.report.tex import Column, TexTable, draw, escape, identifier
 from sweeps.report.tried import best_sentence, proposal_table
+from sweeps.words import counted
 
 FOLDER = "tables"
 """Where the files lie beside a report."""
@@ -126,7 +127,7 @@ def _results(
         ]
         for row in rows[:MAX_ROWS]
     ]
-    over = "runs" if uneven else f"{rows[0].n} run{'s' * (rows[0].n != 1)}"
+    over = "runs" if uneven else counted(rows[0].n, "run")
     where = f"{escape(rows[0].dataset)}, {escape(rows[0].split)} split"
     caption = [
         f"{escape(name)}: {where}.",

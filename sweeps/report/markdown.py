@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from sweeps.families import ALPHA
 from sweeps.proposals import Proposal
-from sweeps.report.content import Content, Results
+from sweeps.report.content import Content, Results, foremost
 from sweeps.report.findings import Marks, answer, marks
 from sweeps.report.headline import (
     Row,
@@ -207,21 +207,8 @@ def _comparisons(content: Content) -> str:
 
 def _foremost(content: Content) -> list[Mapping[str, Any]]:
     """Comparisons by the foremost score on the foremost data set, at the longest length."""
-    rows: list[Mapping[str, Any]] = content.comparisons.filter(
-        pc.field("stage") == content.stage
-    ).to_pylist()
-    results = content.results
-    orders: list[tuple[str, Sequence[Any]]] = [
-        ("split", ("test", "validation")),
-        ("dataset", results.datasets),
-        ("metric", results.compare.metrics),
-        ("epochs", sorted({row["epochs"] for row in rows}, reverse=True)),
-    ]
-    for name, order in orders:
-        there = {row[name] for row in rows}
-        chosen = next((value for value in order if value in there), None)
-        rows = [row for row in rows if row[name] == chosen]
-    return [row for row in rows if row["n"]]
+    rows = content.comparisons.to_pylist()
+    return [row for row in foremost(rows, content.results) if row["n"]]
 
 
 def _signed(value: float | None, *, share: bool) -> str:

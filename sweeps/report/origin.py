@@ -12,9 +12,9 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from sweeps.aggregate import frame
-from sweeps.progress import duration
 from sweeps.report.content import Content
 from sweeps.report.headline import cell_text, varying
+from sweeps.words import duration
 
 MAX_FAILED = 200
 """Failed runs that are listed."""

@@ -28,6 +28,7 @@ from sweeps.report.origin import failed_runs, provenance
 from sweeps.report.shown import Shown, in_words, shown
 from sweeps.report.table_of_configs import config_table
 from sweeps.report.vega_lite import SHAPES
+from sweeps.words import counted
 
 MAX_SHEET_BYTES = 3_000_000
 """Bytes of Grad-CAM sheets; those that would exceed it are left in the store."""
@@ -216,7 +217,7 @@ def _counts(stand: Shown) -> str:
         (seeds, "seed"),
         (stand.content.cells["run_id"].combine_chunks().unique().__len__(), "run"),
     ]
-    words = [f"{count} {word}{'' if count == 1 else 's'}" for count, word in parts if count]
+    words = [counted(count, word) for count, word in parts if count]
     if lengths:
         words.append(f"{', '.join(map(str, lengths))} epoch{'' if lengths == [1] else 's'}")
     return " · ".join(words)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 from cifake.tables import higher_is_better
 from sweeps.aggregate import frame
 from sweeps.report.content import Content
-from sweeps.report.headline import cell_text, varying
+from sweeps.report.headline import config_names
 
 MAX_COLOURED = 8
 """Configs that a figure tells apart by colour: as many as Okabe and Ito's palette has."""
@@ -85,7 +84,7 @@ def shown(content: Content) -> Shown:
     scores = _scores(content, metric, datasets[:1])
     sign = -1 if higher_is_better(metric) else 1
     ordered = sorted(labels, key=lambda label: sign * scores.get(label, float("inf") * sign))
-    names = _names(labels)
+    names = config_names(labels)
     few = len(labels) <= MAX_COLOURED
     return Shown(
         content=content,
@@ -127,24 +126,3 @@ def _scores(content: Content, metric: str, where: Sequence[tuple[str, str]]) -> 
     ).dropna()
     last = rows.sort_values("epochs").groupby("label")["mean"].last()
     return {str(label): float(score) for label, score in last.items()}
-
-
-def _names(labels: Sequence[str]) -> dict[str, str]:
-    """The values that tell a config from the others; with the parameters where that is too few."""
-    parsed = {label: json.loads(label) for label in labels}
-    telling = varying(list(parsed.values()))
-    short = {}
-    for label, values in parsed.items():
-        told = [values.get(key) for key in telling or values]
-        short[label] = " · ".join(dict.fromkeys(cell_text(v) for v in told if v is not None))
-    if all(short.values()) and len(set(short.values())) == len(labels):
-        return short
-    return {
-        label: " · ".join(
-            f"{key.rpartition('.')[2]} {cell_text(values[key])}"
-            for key in telling
-            if values.get(key) is not None
-        )
-        or "all"
-        for label, values in parsed.items()
-    }
