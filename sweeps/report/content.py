@@ -78,7 +78,7 @@ def foremost(rows: Sequence[Row], results: Results) -> list[Row]:
 class Content:
     """One report: a sweep, several sweeps together, or all runs of a store.
 
-    The tables have the schemas of `cifake/tables.py`. Where a column `sweep` stands, it is `name`.
+    The tables have the schemas of `cifake/tables/`. Where a column `sweep` stands, it is `name`.
     Labels are JSON objects of the scientific parameters; `label` in `summary` and `ranking`,
     `label_a` and `label_b` in `comparisons`, and `label` in `cells` are the same strings.
     """
