@@ -61,7 +61,8 @@ def code() -> str:
     root = Path(__file__).resolve().parents[1]
     for package in _CODE:
         for path in sorted((root / package).rglob("*")):
-            if path.is_file() and path.suffix != ".pyc":
+            # Another process may be writing compiled files there, under names that come and go.
+            if path.parent.name != "__pycache__" and path.is_file():
                 found.update(f"{path.relative_to(root)}\0".encode())
                 found.update(path.read_bytes())
     for library in _LIBRARIES:

@@ -134,8 +134,8 @@ def sentences(resolution: Resolution) -> list[str]:
     opening = (
         f"Seeds were added where the ranking was undecided, by {terms.metric} on validation "
         f"({terms.rule}; a false winner in {100 * terms.alpha:g} % of sweeps at most). So configs "
-        "may have unequal numbers of seeds, and are compared on the seeds that both have; p-values of "
-        "comparisons know nothing of the looks."
+        "may have unequal numbers of seeds, and are compared on the seeds that both have; p-values "
+        "of comparisons know nothing of the looks."
     )
     told = [_look_sentence(look, names) for look in resolution.looks]
     came_to = ". ".join([*told, _verdict_sentence(resolution, names)])
