@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import datetime
 import hashlib
 import io
 import math
@@ -16,6 +15,7 @@ from typing import Any
 import jinja2
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 from PIL import Image
 
 from cifake.tables import score_unit
@@ -106,7 +106,6 @@ def page(content: Content) -> str:
                 for place, name in enumerate(stand.coloured)
             ],
             counts=_counts(stand),
-            made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
             metric=in_words(stand.metric),
             style=_template_text("page.css"),
             scripts=[vega.bundle(), script],
@@ -220,6 +219,10 @@ def _counts(stand: Shown) -> str:
     words = [counted(count, word) for count, word in parts if count]
     if lengths:
         words.append(f"{', '.join(map(str, lengths))} epoch{'' if lengths == [1] else 's'}")
+    # Not the time at which the page is made: the same runs make the same page.
+    last = pc.max(stand.content.runs["updated_at"]).as_py()
+    if last is not None:
+        words.append(f"last run {last:%Y-%m-%d %H:%M} UTC")
     return " · ".join(words)
 
 
