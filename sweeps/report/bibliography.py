@@ -129,6 +129,9 @@ APPLIES: Mapping[str, _Applies] = {
     "guo2017calibration": lambda used: bool(used.summarised.get("mean")),
     "student1908probable": lambda used: bool(used.summarised.get("low")) or used.any_of("low"),
     "efron1987better": lambda used: bool(used.summarised.get("bca_low")),
+    "hesterberg2015teachers": lambda used: (
+        bool(used.summarised.get("bca_low")) or used.any_of("p_best")
+    ),
     "fisher1935design": _compared("p"),
     "holm1979simple": _compared("p_holm"),
     "mcnemar1947note": _compared("mcnemar_runs"),

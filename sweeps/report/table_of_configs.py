@@ -183,7 +183,10 @@ def _seeds(n: int, missing: int) -> Cell:
 _SCORE = "Mean over seeds at threshold 0.5, with its 95 % interval (Student’s t)."
 _DIFFERENCE = "In the first score, to the baseline or the best, paired by seed."
 _P = "Exact sign-flip permutation test, after Holm’s correction."
-_P_BEST = "Share of bootstrap resamples of the seeds in which the config is first."
+_P_BEST = (
+    "Probability of being the best: how often it is first when seeds are drawn again, spread as "
+    "few seeds ask for. Too high for a leader where configs differ by less than seeds do."
+)
 _GROUP = "Configs that share a letter are not told apart."
 
 

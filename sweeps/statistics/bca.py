@@ -14,6 +14,11 @@ bell its ends are off by 0.1 % of the interval's width, 0.7 % at worst; where th
 an exponential, by less than 2 % in 19 of 20 cases. Where they take few values or one lies far off,
 the bootstrap distribution has steps that it smooths: 5 to 15 %. Drawing 9,999 resamples would be
 off by 1 %.
+
+Of few values that interval is too short, for two reasons that Hesterberg (2015, *What Teachers
+Should Know About the Bootstrap*) gives: the means of resamples spread by √((n − 1) / n) too little,
+and nothing in them tells how uncertain that spread itself is, as Student's t does. `widened_each`
+mends both.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from math import factorial, prod
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,6 +53,30 @@ _CLOSE, _NEAR, _FAR = 1e-7, 1e-3, 1.0
 
 _TIE = 1e-12
 """Means (in standard deviations) or probabilities that are as good as equal."""
+
+
+def widened_each(ordered: Floats, confidence: float) -> tuple[Floats, Floats]:
+    """The BCa interval of the mean of each row, as much wider as so few values need.
+
+    Its ends are √(n / (n − 1)) t / z times as far from the mean, where t and z are the quantiles of
+    Student's t with n − 1 degrees of freedom and of the normal distribution. Of values that are
+    spread like a bell it is nearly Student's interval; of skewed ones the longer side stays the
+    longer. Hesterberg's own remedy, wider levels, cannot do for five values, since no resample has
+    a mean outside of them.
+
+    Args:
+        ordered: as `bca_each` takes it.
+        confidence: as there.
+
+    Returns:
+        Lower and upper ends, each of shape (rows,), which may lie outside the range of the row;
+        both at the value of a row of equal values.
+    """
+    n, upper = ordered.shape[1], (1 + confidence) / 2
+    wider = np.sqrt(n / (n - 1)) * stdtrit(n - 1, upper) / ndtri(upper)
+    mean = np.clip(ordered.mean(axis=1), ordered[:, 0], ordered[:, -1])
+    low, high = bca_each(ordered, confidence)
+    return mean - wider * (mean - low), mean + wider * (high - mean)
 
 
 def bca_each(ordered: Floats, confidence: float) -> tuple[Floats, Floats]:

@@ -39,7 +39,7 @@ class Ranking:
     """By mean, 1 is the best; ties share the mean of their places."""
 
     p_best: npt.NDArray[np.float64]
-    """Share of the resamples in which it is first; k that tie for it have 1/k each."""
+    """Share of the widened resamples in which it is first; k that tie for it have 1/k each."""
 
     rank_low: npt.NDArray[np.float64]
     """The 2.5 % quantile of its places in the resamples."""
@@ -70,16 +70,26 @@ def rank_stability(
     The same seeds are drawn for all configs, since runs of one seed are paired. The order of the
     seeds changes nothing, nor that of the configs unless two seeds hold the same values.
 
+    Means of resamples of few seeds spread too little, and as if that spread were known. So how far
+    a resample takes a mean of n runs from the one observed is multiplied by √(n / χ²), with χ² of
+    n − 1 degrees of freedom drawn for each resample, of all configs together: the resampled mean is
+    distributed about as Student's t says, and of two configs one is first as often as one minus the
+    one-sided p of their paired t test.
+
+    So `p_best` is the probability of being the best for whoever knew nothing of the configs. Who
+    knew that they hardly differ would be less sure. In simulated sweeps of 2 to 8 configs and 3 to
+    10 seeds the leader's `p_best` on average and the share of sweeps in which it was truly the best
+    agree to 0.04 where configs spread as much as runs of one do, or twice as much. Where they
+    spread by 0.3 of that it is too high: 0.64 on average for 0.50 with 4 configs and 6 seeds, and
+    0.94 for 0.76 where it is 0.9 or more. Of four equal configs one has 0.95 or more in 1 % of
+    sweeps, of two in 10 %. Shares of plain resamples (Efron & Tibshirani 1993, chapter 6) would
+    say 0.84 for 0.80 even where configs spread as runs do.
+
     A missing run, NaN, is left out of the means of its config: one that lacks a hard seed looks
     better than it is. In a resample in which none of a config's runs is drawn it has no place; the
     others are ranked without it, and it is not first. With one seed every resample is the
     observation, so that nothing is learnt: intervals, `p_best` and tau are then undefined (NaN and
     null) unless there is but one config.
-
-    The share `p_best` is what the bootstrap says (Efron & Tibshirani 1993, chapter 6), not the
-    probability that a config is the best: of few seeds it sees a spread that is too small by the
-    factor √(1 − 1/n). Of four equal configs one has 0.95 or more in 16 % of sweeps of 3 seeds, in
-    5 % of those of 6 and in 2 % of those of 10 (400 simulated sweeps each).
 
     Args:
         values: shape (configs, seeds).
@@ -109,7 +119,7 @@ def rank_stability(
             tau=None, tau_low=None, tau_high=None,
         )  # fmt: skip
     drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples).astype(np.float64)
-    places = _places(_means(drawn, scores))
+    places = _places(_widened(_means(drawn, scores), mean, counts, rng))
     first = places == np.fmin.reduce(places, axis=1)[:, np.newaxis]
     shared = first / first.sum(axis=1)[:, np.newaxis]
     tail = (1 - _CONFIDENCE) / 2
@@ -166,6 +176,31 @@ def _means(
     if scale > 0:
         means = np.round(means / scale, _DIGITS) * scale
     return means + middle
+
+
+def _widened(
+    means: npt.NDArray[np.float64],
+    observed: npt.NDArray[np.float64],
+    counts: npt.NDArray[np.int64],
+    rng: np.random.Generator,
+) -> npt.NDArray[np.float64]:
+    """Resampled means as far from the observed ones as so few runs ask for.
+
+    Args:
+        means: shape (resamples, configs), NaN where none of its runs was drawn.
+        observed: shape (configs,), NaN without a run.
+        counts: runs of each config, of the same shape; one run has no spread to widen.
+        rng: of the draws of χ².
+    """
+    wider = np.ones(means.shape)
+    chi, freedom = np.zeros(len(means)), 0
+    for n in np.unique(counts[counts > 1]).tolist():
+        # What fewer runs draw is part of what more runs do: a resample is as far off for all.
+        chi += rng.chisquare(n - 1 - freedom, len(means))
+        freedom = n - 1
+        wider[:, counts == n] = np.sqrt(n / chi)[:, np.newaxis]
+    found: npt.NDArray[np.float64] = observed + (means - observed) * wider
+    return found
 
 
 def _places(means: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

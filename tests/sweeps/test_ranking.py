@@ -111,17 +111,30 @@ def test_what_a_seed_gives_all_configs_alike_changes_no_ranking() -> None:
 
 def test_shares_are_those_of_every_resample_there_is() -> None:
     values = np.asarray([[0.9, 0.7, 0.8], [0.8, 0.85, 0.7], [0.6, 0.8, 0.84]])
+    observed = values.mean(axis=1)
+    wider = np.sqrt(3 / stats.chi2.ppf((np.arange(400) + 0.5) / 400, 2))
     shares, places = np.zeros(3), []
     for draw in itertools.product(range(3), repeat=3):
-        means = np.round(values[:, draw].mean(axis=1), 12)
-        first = means == means.max()
-        shares += first / first.sum() / 27
-        places.append(stats.rankdata(-means))
+        moved = values[:, draw].mean(axis=1) - observed
+        means = np.round(observed + np.outer(wider, moved), 12)
+        first = means == means.max(axis=1, keepdims=True)
+        shares += (first / first.sum(axis=1, keepdims=True)).mean(axis=0) / 27
+        places.append(stats.rankdata(-means, axis=1))
     found = ranked(values, resamples=40_000)
     np.testing.assert_allclose(found.p_best, shares, atol=0.01)
-    low, high = np.quantile(places, [0.025, 0.975], axis=0, method="inverted_cdf")
+    whole = np.concatenate(places)
+    low, high = np.quantile(whole, [0.025, 0.975], axis=0, method="inverted_cdf")
     np.testing.assert_array_equal(found.rank_low, low)
     np.testing.assert_array_equal(found.rank_high, high)
+
+
+@pytest.mark.parametrize("seeds", [4, 6, 12])
+def test_of_two_configs_one_is_first_as_often_as_their_paired_t_test_says(seeds: int) -> None:
+    bell = stats.norm.ppf((np.arange(seeds) + 0.5) / seeds)
+    for lead in (0.1, 0.4, 1.0):
+        values = np.stack([np.zeros(seeds), lead + bell])
+        p = stats.ttest_1samp(values[1], 0, alternative="greater").pvalue
+        assert ranked(values, resamples=40_000).p_best[1] == pytest.approx(1 - p, abs=0.02)
 
 
 def test_equal_configs_are_first_equally_often() -> None:
@@ -170,7 +183,7 @@ def test_a_config_of_which_no_run_was_drawn_is_not_first_in_that_resample() -> N
     values = scores(2, 3)
     values[0] = [10, np.nan, np.nan]
     found = ranked(values, resamples=40_000)
-    assert found.p_best[0] == pytest.approx(1 - (2 / 3) ** 3, abs=0.01)
+    assert found.p_best[0] == pytest.approx(1 - (2 / 3) ** 3, abs=0.01), "its one run is as it is"
     assert (found.rank_low[0], found.rank_high[0]) == (1, 1)
 
 
@@ -200,17 +213,23 @@ def test_without_a_value_there_is_no_place(shape: tuple[int, int]) -> None:
 # How far the shares can be believed.
 
 
-def _leaders(sweeps: int, seeds: int) -> np.ndarray:
-    """The largest `p_best` of sweeps of four equal configs."""
+def _leaders(sweeps: int, seeds: int, spread: float, configs: int = 4) -> np.ndarray:
+    """What sweeps say of their leader: its `p_best`, and whether it is truly the best.
+
+    Args:
+        sweeps: how many are simulated.
+        seeds: of each config.
+        spread: of the configs' true means, in spreads of one config's runs.
+        configs: of each sweep.
+    """
     rng = np.random.default_rng(2026)
-    return np.asarray(
-        [
-            rank_stability(
-                rng.normal(size=(4, seeds)), rng, higher_is_better=True, resamples=499
-            ).p_best.max()
-            for _ in range(sweeps)
-        ]
-    )
+    found = []
+    for _ in range(sweeps):
+        truth = spread * rng.normal(size=(configs, 1))
+        values = truth + rng.normal(size=(configs, seeds))
+        shares = rank_stability(values, rng, higher_is_better=True, resamples=499).p_best
+        found.append((shares.max(), shares.argmax() == truth.argmax()))
+    return np.asarray(found, np.float64).T
 
 
 def test_of_equal_configs_each_is_first_as_often_and_few_look_sure_with_six_seeds() -> None:
@@ -219,15 +238,28 @@ def test_of_equal_configs_each_is_first_as_often_and_few_look_sure_with_six_seed
         [ranked(rng.normal(size=(4, 6)), resamples=200).p_best for _ in range(300)], axis=0
     )
     np.testing.assert_allclose(shares, 0.25, atol=0.06)
-    assert (_leaders(300, 6) >= 0.95).mean() <= 0.09
+    assert (_leaders(300, 6, 0.0)[0] >= 0.95).mean() <= 0.03
+
+
+def test_the_leader_is_the_best_as_often_as_is_said_where_configs_spread_as_runs_do() -> None:
+    stated, true = _leaders(600, 6, 1.0)
+    assert stated.mean() == pytest.approx(true.mean(), abs=0.05)
+    assert stated[stated >= 0.9].mean() <= true[stated >= 0.9].mean() + 0.04
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("seeds", "most"), [(3, 0.19), (6, 0.065), (10, 0.03)])
-def test_how_often_one_of_equal_configs_looks_sure_is_what_is_documented(
-    seeds: int, most: float
+@pytest.mark.parametrize("seeds", [3, 6, 10])
+@pytest.mark.parametrize(("configs", "sure"), [(2, 0.1), (4, 0.01), (8, 0.0)])
+def test_how_sure_a_leader_looks_is_what_is_documented(
+    seeds: int, configs: int, sure: float
 ) -> None:
-    assert (_leaders(2000, seeds) >= 0.95).mean() <= most
+    for spread in (1.0, 2.0):
+        stated, true = _leaders(2000, seeds, spread, configs)
+        assert stated.mean() == pytest.approx(true.mean(), abs=0.05)
+    stated, true = _leaders(2000, seeds, 0.3, configs)
+    assert stated.mean() > true.mean() + 0.03, "it is too sure where configs hardly differ"
+    equal = _leaders(2000, seeds, 0.0, configs)[0]
+    assert (equal >= 0.95).mean() == pytest.approx(sure, abs=0.02)
 
 
 def test_the_better_a_config_is_the_surer_it_is_first_and_its_place_is_in_the_interval() -> None:

@@ -1,4 +1,7 @@
-"""BCa intervals against every resample there is, against scipy's, and how often they are right."""
+"""BCa intervals against every resample there is and against scipy's, and how often they are right.
+
+`interval` is Efron's, `widened` the one that summaries have.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from sweeps.statistics import summarise, summarise_each
+from sweeps.statistics import mean_interval, summarise, summarise_each
+from sweeps.statistics.bca import bca_each
 
 _VALUES = arrays(np.float64, st.integers(3, 12), elements=st.floats(-1e3, 1e3))
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
+    (low,), (high,) = bca_each(np.sort(values)[np.newaxis], 0.95)
+    return float(low), float(high)
+
+
+def widened(values: np.ndarray) -> tuple[float, float]:
     found = summarise(values)
     assert found.bca_low is not None
     assert found.bca_high is not None
@@ -113,6 +122,23 @@ def test_the_mean_lies_in_the_interval_and_the_interval_among_the_values(
     assert found.mean - slack <= high <= values.max()
 
 
+@given(values=_VALUES)
+def test_the_interval_of_a_summary_is_wider_as_students_t_is(values: np.ndarray) -> None:
+    n, mean = len(values), values.mean()
+    wider = np.sqrt(n / (n - 1)) * stats.t.ppf(0.975, n - 1) / stats.norm.ppf(0.975)
+    expected = [mean + wider * (end - mean) for end in interval(values)]
+    assert widened(values) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def test_of_values_like_a_bell_it_is_nearly_students_interval_and_of_skewed_ones_it_leans() -> None:
+    bell = stats.norm.ppf((np.arange(12) + 0.5) / 12)
+    low, high = mean_interval(bell)
+    assert widened(bell) == pytest.approx((low, high), rel=0.02)
+    low, high = widened(np.exp(bell))
+    mean = np.exp(bell).mean()
+    assert high - mean > 1.3 * (mean - low)
+
+
 @given(values=_VALUES, random=st.randoms(use_true_random=False))
 def test_neither_the_order_of_runs_nor_another_metric_changes_a_digit(
     values: np.ndarray, random: object
@@ -140,6 +166,7 @@ def test_the_interval_moves_stretches_and_turns_with_the_values(
 @given(value=st.floats(-1e6, 1e6), n=st.integers(3, 20))
 def test_the_interval_of_equal_values_is_that_value(value: float, n: int) -> None:
     assert interval(np.full(n, value)) == (value, value)
+    assert widened(np.full(n, value)) == (value, value)
 
 
 @given(values=arrays(np.float64, st.integers(0, 2), elements=st.floats(0, 1)))
@@ -163,18 +190,47 @@ def test_values_that_differ_by_rounding_give_finite_ends(base: float, step: floa
     assert values.min() <= low <= high <= values.max()
 
 
+LAWS = {
+    "normal": (lambda rng, size: rng.normal(size=size), 0.0),
+    "gamma": (lambda rng, size: rng.gamma(4, size=size), 4.0),
+    "exponential": (lambda rng, size: rng.exponential(size=size), 1.0),
+}
+"""What is drawn, and its mean."""
+
+
 @pytest.mark.parametrize(
-    ("n", "normal", "skewed"),
-    [(3, 72.8, 67.9), (5, 84.1, 80.4), (10, 89.9, 88.0), (20, 92.7, 91.4), (30, 93.7, 92.6)],
+    ("n", "law", "expected", "as_drawn"),
+    [
+        (3, "normal", 93.5, 72.4),
+        (3, "gamma", 92.4, 71.5),
+        (3, "exponential", 88.1, 67.9),
+        (5, "normal", 94.4, 84.2),
+        (5, "gamma", 93.3, 83.1),
+        (5, "exponential", 89.7, 79.9),
+        (10, "normal", 94.6, 90.1),
+        (10, "gamma", 94.1, 89.6),
+        (10, "exponential", 92.3, 87.6),
+        (20, "normal", 94.8, 92.7),
+        (30, "normal", 95.2, 93.8),
+    ],
 )
-def test_the_interval_covers_the_mean_as_rarely_as_is_documented(
-    n: int, normal: float, skewed: float
+def test_the_intervals_cover_the_mean_as_often_as_is_documented(
+    n: int, law: str, expected: float, as_drawn: float
 ) -> None:
-    rng = np.random.default_rng(n)
-    for values, mean, expected in (
-        (rng.normal(size=(10_000, n)), 0.0, normal),
-        (rng.exponential(size=(10_000, n)), 1.0, skewed),
-    ):
-        found = summarise_each(values)
-        covered = [s.bca_low <= mean <= s.bca_high for s in found]  # type: ignore[operator]
-        assert 100 * np.mean(covered) == pytest.approx(expected, abs=1.5)
+    draw, mean = LAWS[law]
+    values = np.sort(draw(np.random.default_rng(n), (10_000, n)), axis=1)
+    found = summarise_each(values)
+    covered = [s.bca_low <= mean <= s.bca_high for s in found]  # type: ignore[operator]
+    assert 100 * np.mean(covered) == pytest.approx(expected, abs=1)
+    low, high = bca_each(values, 0.95)
+    assert 100 * np.mean((low <= mean) & (mean <= high)) == pytest.approx(as_drawn, abs=1.3)
+
+
+@pytest.mark.parametrize("n", [5, 10])
+def test_the_interval_of_a_summary_covers_the_mean_of_normal_scores_as_often_as_it_says(
+    n: int,
+) -> None:
+    values = np.random.default_rng(2026).normal(0.9, 0.02, (20_000, n))
+    found = summarise_each(values)
+    covered = np.mean([s.bca_low <= 0.9 <= s.bca_high for s in found])  # type: ignore[operator]
+    assert 0.935 <= covered <= 0.965
