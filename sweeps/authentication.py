@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 import secrets
 
+_NO_METRICS = {
+    "RAY_enable_metrics_collection": "0",
+    "DASHBOARD_METRIC_PORT": "-1",
+    "AUTOSCALER_METRIC_PORT": "-1",
+}
+"""Where `ray[default]` is installed each of these would serve metrics to whoever asks, on every
+interface and without a token; nobody reads them here."""
+
 
 def prepare(address: str | None) -> None:
     """Set the environment that Ray is imported in.
 
     Ray's ports listen on every interface, so a cluster of our own asks for a token that only this
-    process and its children know. A cluster that runs already has a token of its own, which Ray
-    finds in `RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH` or `~/.ray/auth_token`.
+    process and its children know, and has no port that asks for none. A cluster that runs already
+    has a token of its own, which Ray finds in `RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH` or
+    `~/.ray/auth_token`.
 
     Args:
         address: of a running cluster; null for one of our own.
@@ -23,6 +32,8 @@ def prepare(address: str | None) -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         # Workers that wait beforehand are for tasks; Tune's are actors, which never take them over.
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+        for name, value in _NO_METRICS.items():
+            os.environ.setdefault(name, value)
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     # Tune would answer Ctrl-C with a result like any other: we want to be told.

@@ -153,6 +153,7 @@ class Site:
         if page:
             return Answer("200 OK", _SHELL[SHELL], page, _PAGE)
         text = "<!doctype html><meta charset=utf-8><title>no page yet</title>"
+        text += "<meta name=color-scheme content='light dark'>"
         text += "<p style='font-family: sans-serif'>No epoch is finished yet; the page comes by "
         text += "itself.</p>"
         return Answer("200 OK", _SHELL[SHELL], text.encode())

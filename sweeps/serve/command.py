@@ -27,6 +27,9 @@ from sweeps.store import Store
 RAY_DASHBOARD = "http://127.0.0.1:8265"
 """Where Ray's dashboard listens unless it was told otherwise."""
 
+RAY_ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
+"""Variable of the environment with the address of another one."""
+
 _PROBED_EVERY = 30.0
 _PATIENCE = 2.0
 """Seconds that a page which is being made is waited for at the end."""
@@ -108,7 +111,7 @@ def _last_page(spec: Spec, store: Store) -> bytes:
 
 
 def ray_link() -> Callable[[], Mapping[str, str]]:
-    """What links to Ray's dashboard if one runs here, which is asked rarely."""
+    """What links to Ray's dashboard where one answers, which is asked rarely."""
     found: dict[str, str] = {}
     asked_at = -math.inf
 
@@ -117,17 +120,29 @@ def ray_link() -> Callable[[], Mapping[str, str]]:
         now = time.monotonic()
         if now - asked_at >= _PROBED_EVERY:
             asked_at = now
-            found = {"Ray dashboard": RAY_DASHBOARD} if has_ray_dashboard() else {}
+            url = ray_dashboard_address()
+            mode = ray_dashboard_mode(url)
+            name = f"Ray dashboard{' (asks for its token)' if mode == 'token' else ''}"
+            found = {} if mode is None else {name: url}
         return found
 
     return link
 
 
-def has_ray_dashboard(url: str = RAY_DASHBOARD, seconds: float = 0.5) -> bool:
-    """Whether Ray's dashboard answers on this machine."""
+def ray_dashboard_address() -> str:
+    """Where Ray's dashboard is, by the variable that Ray's own commands go by."""
+    told = os.environ.get(RAY_ADDRESS_VARIABLE, "")
+    return told.rstrip("/") if told.startswith(("http://", "https://")) else RAY_DASHBOARD
+
+
+def ray_dashboard_mode(url: str, seconds: float = 0.5) -> str | None:
+    """How Ray's dashboard lets readers in, as in `token`; null where none answers.
+
+    It is asked at the one address that needs no token.
+    """
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"{url}/api/version", timeout=seconds) as answer:
-            return "ray_version" in json.loads(answer.read(10_000))
-    except (OSError, ValueError, TypeError):
-        return False
+        with opener.open(f"{url}/api/authentication_mode", timeout=seconds) as answer:
+            return str(json.loads(answer.read(10_000))["authentication_mode"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None

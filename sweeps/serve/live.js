@@ -30,7 +30,7 @@ function show(state) {
   byId("problem").textContent = state.problem;
   const links = Object.entries(state.links);
   const nav = byId("links");
-  if (nav.children.length !== links.length) {
+  if ([...nav.children].map((each) => each.textContent).join() !== links.map(([name]) => name).join()) {
     nav.replaceChildren(...links.map(([name, url]) => {
       const link = document.createElement("a");
       Object.assign(link, { href: url, textContent: name, target: "_blank", rel: "noopener" });

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
+import re
 import shutil
 import signal
 import socket
@@ -27,7 +29,15 @@ from sweeps.reporting import report_sweep
 from sweeps.search.dashboard import study_dashboard
 from sweeps.search.storage import JOURNAL, open_storage
 from sweeps.serve.app import Site, guarded
-from sweeps.serve.command import has_ray_dashboard, make_page, standing
+from sweeps.serve.command import (
+    RAY_ADDRESS_VARIABLE,
+    RAY_DASHBOARD,
+    make_page,
+    ray_dashboard_address,
+    ray_dashboard_mode,
+    ray_link,
+    standing,
+)
 from sweeps.serve.live import LivePage, Standing
 from sweeps.serve.outputs import read_output
 from sweeps.serve.server import LOOPBACK, open_server
@@ -338,14 +348,109 @@ def test_optunas_dashboard_shows_a_study_and_changes_nothing(tmp_path: Path) -> 
 
 
 def test_no_dashboard_of_rays_is_claimed_where_none_answers(folder: Path) -> None:
-    assert not has_ray_dashboard("http://127.0.0.1:9")
+    assert ray_dashboard_mode("http://127.0.0.1:9") is None
     live = LivePage(lambda: None, lambda: b"")
     with open_server(guarded(Site("served", "", live, LocalPlace(folder))), 0) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        assert not has_ray_dashboard(f"http://{LOOPBACK}:{server.server_port}"), "another server"
+        other = f"http://{LOOPBACK}:{server.server_port}"
+        assert ray_dashboard_mode(other) is None, "another server"
         server.shutdown()
         thread.join()
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (None, RAY_DASHBOARD),
+        ("http://127.0.0.1:8300/", "http://127.0.0.1:8300"),
+        ("https://ray.example", "https://ray.example"),
+        ("auto", RAY_DASHBOARD),
+        ("javascript:alert(1)", RAY_DASHBOARD),
+    ],
+)
+def test_rays_dashboard_is_where_rays_own_commands_look_for_it(
+    monkeypatch: pytest.MonkeyPatch, told: str | None, expected: str
+) -> None:
+    monkeypatch.delenv(RAY_ADDRESS_VARIABLE, raising=False)
+    if told is not None:
+        monkeypatch.setenv(RAY_ADDRESS_VARIABLE, told)
+    assert ray_dashboard_address() == expected
+
+
+@pytest.fixture
+def ray_dashboard(environment: Environment, tmp_path: Path) -> Iterator[str]:
+    """Address of the dashboard of a Ray that asks for a token."""
+    pytest.importorskip("aiohttp", reason="needs Ray's dashboard: pip install 'ray[default]'")
+    token = tmp_path / "token"
+    token.write_text("0" * 64)
+    port = free_port()
+    options = [
+        "--head",
+        "--block",
+        f"--node-ip-address={LOOPBACK}",
+        f"--port={free_port()}",
+        "--include-dashboard=true",
+        f"--dashboard-host={LOOPBACK}",
+        f"--dashboard-port={port}",
+        f"--ray-client-server-port={free_port()}",
+        "--disable-usage-stats",
+        "--num-cpus=1",
+        f"--object-store-memory={80 * 2**20}",
+    ]
+    with subprocess.Popen(
+        [sys.executable, "-m", "ray.scripts.scripts", "start", *options],
+        env={
+            **environment,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as started:
+        url = f"http://{LOOPBACK}:{port}"
+        try:
+            until(lambda: ray_dashboard_mode(url) or started.poll() is not None, 180)
+            yield url
+        finally:
+            os.killpg(started.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                started.wait(30)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)
+
+
+def test_the_page_leads_to_rays_dashboard_though_that_asks_for_a_token(
+    ray_dashboard: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(RAY_ADDRESS_VARIABLE, ray_dashboard)
+    live = LivePage(lambda: at(1), lambda: b"", page=b"<p>the report")
+    site = Site("served", "", live, LocalPlace(folder), (ray_link(),))
+    name = "Ray dashboard (asks for its token)"
+    with answering(site) as ask:
+        assert json.loads(ask("/-/state")[2])["links"] == {name: ray_dashboard}
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no chromium: `apt-get install chromium` brings it")
+    with open_server(guarded(site), 0) as server, sync_playwright() as playwright:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"http://localhost:{server.server_port}/")
+        with context.expect_page() as opened:
+            page.get_by_role("link", name=name).click()
+        dashboard = opened.value
+        asks = dashboard.get_by_placeholder("Enter your authentication token")
+        expect(asks).to_be_visible(timeout=60_000)
+        asks.fill("0" * 64)
+        dashboard.get_by_role("button", name="Submit").click()
+        expect(asks).not_to_be_visible(timeout=60_000)
+        expect(dashboard).to_have_title(re.compile("Ray Dashboard"))
+        browser.close()
+        server.shutdown()
 
 
 # On real runs
