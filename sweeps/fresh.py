@@ -21,7 +21,16 @@ from sweeps.store import Store
 
 FILE = "made.json"
 
-_LIBRARIES = ("jinja2", "matplotlib", "numpy", "pandas", "pyarrow", "scipy", "vl-convert-python")
+_LIBRARIES = (
+    "fonttools",
+    "jinja2",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "vl-convert-python",
+)
 """What numbers and pictures of a report depend on, beside this project's code."""
 
 _CODE = ("cifake", "sweeps")

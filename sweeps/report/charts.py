@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from cifake.parameters import EPOCHS
 from cifake.tables import higher_is_better, score_unit
+from sweeps.aggregate import frame
 from sweeps.report import frames, search_frames
 from sweeps.report.shown import Shown, in_words
 from sweeps.report.vega_lite import (
@@ -70,6 +71,25 @@ class Figure:
 
     width: int = 46
     """Of one chart at most, in em of the text."""
+
+
+Sections = Mapping[str, Sequence[Figure]]
+"""Figures by the section that they stand in, in the order of the page."""
+
+
+def by_section(shown: Shown) -> Sections:
+    """Every figure that there is something to draw for."""
+    explained = shown.content.explanations
+    attended = None if explained is None or explained.gates is None else frame(explained.gates)
+    return {
+        "results": result_figures(shown),
+        "learning": learning_figures(shown),
+        "decisions": decision_figures(shown),
+        "content": classes(shown),
+        "search": search_figures(shown),
+        "cost": cost_figures(shown),
+        "explanations": [] if attended is None else _some(gates(attended)),
+    }
 
 
 def result_figures(shown: Shown) -> list[Figure]:

@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from cifake.tables import score_unit
-from sweeps.aggregate import frame
 from sweeps.report import charts, frames, vega
 from sweeps.report.charts import Figure
 from sweeps.report.content import Content, Explanations
@@ -32,6 +31,17 @@ from sweeps.words import counted
 
 MAX_SHEET_BYTES = 3_000_000
 """Bytes of Grad-CAM sheets; those that would exceed it are left in the store."""
+
+_TITLES = {
+    "results": "Results",
+    "learning": "How the scores came about",
+    "decisions": "What the probabilities are worth",
+    "content": "Classes and generators",
+    "search": "The search",
+    "cost": "What it took",
+    "explanations": "What the best networks look at",
+}
+"""Headings of the sections with figures."""
 
 _DIGITS = 5
 """Significant digits of a number that a chart draws."""
@@ -68,16 +78,21 @@ class Sheet:
     """As a `data:` address."""
 
 
-def page(content: Content) -> str:
-    """The whole page of a report."""
+def page(content: Content, made: charts.Sections | None = None) -> str:
+    """The whole page of a report.
+
+    Args:
+        content: of the report.
+        made: its figures, where they were made already.
+    """
     stand = shown(content)
     table = config_table(stand)
     transfer = frames.transfer(stand)
-    gates = None
-    if content.explanations is not None and content.explanations.gates is not None:
-        gates = charts.gates(frame(content.explanations.gates))
     sheets, left_out = _sheets(stand, content.explanations)
-    sections = _sections(stand, gates)
+    figures = charts.by_section(stand) if made is None else made
+    sections = [
+        Section(id=id_, title=title, figures=tuple(figures[id_])) for id_, title in _TITLES.items()
+    ]
     drawn = [figure for section in sections for figure in section.figures]
     script = _template_text("page.js")
     numbered, tabled = Numbers(), Numbers()
@@ -113,19 +128,6 @@ def page(content: Content) -> str:
         )
         .lstrip()
     )
-
-
-def _sections(stand: Shown, gates: Figure | None) -> list[Section]:
-    made = (
-        ("results", "Results", charts.result_figures(stand)),
-        ("learning", "How the scores came about", charts.learning_figures(stand)),
-        ("decisions", "What the probabilities are worth", charts.decision_figures(stand)),
-        ("content", "Classes and generators", charts.classes(stand)),
-        ("search", "The search", charts.search_figures(stand)),
-        ("cost", "What it took", charts.cost_figures(stand)),
-        ("explanations", "What the best networks look at", [] if gates is None else [gates]),
-    )
-    return [Section(id=id_, title=title, figures=tuple(found)) for id_, title, found in made]
 
 
 def _headings(

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -16,6 +17,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import FillBetweenPolyCollection, LineCollection
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from PIL import Image
 
 from cifake import tables
@@ -23,7 +25,7 @@ from sweeps.objectives import Reached
 from sweeps.proposals import Proposal
 from sweeps.report import charts
 from sweeps.report.content import Content
-from sweeps.report.figures import DRAW, Drawing, drawings
+from sweeps.report.figures import DRAW, Drawing, drawings, font
 from sweeps.report.figures.style import (
     COLOURS,
     DOUBLE,
@@ -31,10 +33,12 @@ from sweeps.report.figures.style import (
     MARKERS,
     OTHER,
     SINGLE,
+    lay_out,
     look,
     marker,
     plain,
     save,
+    styled,
 )
 from sweeps.report.figures.time import HATCHES
 from sweeps.spec import Spec
@@ -277,6 +281,63 @@ def test_the_settings_of_whoever_draws_change_nothing() -> None:
     usual = drawn(made)["costs"].files()
     with mpl.rc_context({"font.size": 20, "axes.grid": True, "text.usetex": True}):
         assert drawn(made)["costs"].files() == usual
+
+
+def test_a_figure_is_laid_out_once_for_all_its_forms() -> None:
+    """With an engine it would be laid out anew in each form, and be drawn once more for that."""
+    drawing = drawn(whole([NONE, POOL], [1, 2], 2))["learning"]
+
+    def places() -> list[tuple[float, ...]]:
+        return [axes.get_position().bounds for axes in drawing.figure.axes]
+
+    loose = places()
+    lay_out(drawing.figure)
+    laid_out = places()
+    assert laid_out != loose
+    assert drawing.figure.get_layout_engine() is None
+    first = drawing.files()
+    assert places() == laid_out
+    assert drawing.files() == first
+
+
+# Its letters.
+
+WORDS = ("affix 0.5 ± 1.96 × 10⁻³ − ½ Ωμ„é“ → ≤ Ж …", "AV To fi ffl")
+
+
+def written(families: tuple[str, ...], text: str) -> bytes:
+    figure = Figure((3, 0.5), dpi=300)
+    with styled():
+        figure.text(0.02, 0.3, text, fontproperties=FontProperties(family=list(families)))
+        return save(figure, "png")
+
+
+@pytest.mark.parametrize("text", WORDS)
+def test_the_cut_font_draws_what_the_whole_one_draws(text: str) -> None:
+    assert written(font.families(), text) == written((font.WHOLE,), text)
+    assert written((font.CUT,), text) == written((font.WHOLE,), text), "they are all in it"
+
+
+def test_a_letter_that_was_cut_away_is_drawn_from_the_whole_font() -> None:
+    text = "model Ա ☃"
+    assert written(font.families(), text) == written((font.WHOLE,), text)
+    assert written((font.CUT,), text) != written((font.WHOLE,), text)
+
+
+def test_the_cut_font_is_kept_and_is_the_same_where_it_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CIFAKE_CACHE", str(tmp_path / "cache"))
+    kept = font.cut_font()
+    assert tmp_path in kept.parents
+    written = kept.stat().st_mtime_ns
+    assert font.cut_font() == kept
+    assert kept.stat().st_mtime_ns == written
+    assert kept.stat().st_size < 200_000
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("CIFAKE_CACHE", str(tmp_path / "file"))
+    elsewhere = font.cut_font()
+    assert elsewhere.read_bytes() == kept.read_bytes()
 
 
 # Who reads them.

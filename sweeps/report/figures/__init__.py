@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from matplotlib.figure import Figure
 
-from sweeps.aggregate import frame
 from sweeps.report import charts, frames
 from sweeps.report.content import Content
 from sweeps.report.figures import curves, maps, points, search, time
-from sweeps.report.figures.style import KINDS, save, styled
+from sweeps.report.figures.style import KINDS, lay_out, save, styled
 from sweeps.report.shown import Shown, in_words, shown
 
 FOLDER = "figures"
@@ -35,10 +35,7 @@ class Drawing:
 
     def files(self) -> Mapping[str, bytes]:
         """The figure in every form, by file name."""
-        with styled():
-            # The layout is found once, for all forms.
-            self.figure.draw_without_rendering()
-            self.figure.set_layout_engine("none")
+        lay_out(self.figure)
         return {f"{self.name}.{kind}": save(self.figure, kind) for kind in KINDS}
 
 
@@ -62,11 +59,17 @@ DRAW: Mapping[str, Callable[[charts.Figure, Shown], Figure]] = {
 """What draws each chart of the page, by its name up to a hyphen."""
 
 
-def drawings(content: Content) -> Iterator[Drawing]:
-    """Every figure that there is something to draw for, in the order of the page."""
+def drawings(content: Content, made: charts.Sections | None = None) -> Iterator[Drawing]:
+    """Every figure that there is something to draw for, in the order of the page.
+
+    Args:
+        content: of the report.
+        made: the page's figures, where they were made already.
+    """
     stand = shown(content)
+    sections = charts.by_section(stand) if made is None else made
     with styled():
-        for chart in _charts(stand):
+        for chart in chain.from_iterable(sections.values()):
             draw = DRAW[chart.id.partition("-")[0]]
             yield Drawing(
                 name=chart.id,
@@ -83,17 +86,3 @@ def drawings(content: Content) -> Iterator[Drawing]:
                 "length, mean over runs with its 95 % interval (Student’s t).",
                 figure=points.transfer(moved, stand),
             )
-
-
-def _charts(stand: Shown) -> Iterator[charts.Figure]:
-    yield from charts.result_figures(stand)
-    yield from charts.learning_figures(stand)
-    yield from charts.decision_figures(stand)
-    yield from charts.classes(stand)
-    yield from charts.search_figures(stand)
-    yield from charts.cost_figures(stand)
-    explained = stand.content.explanations
-    if explained is not None and explained.gates is not None:
-        gates = charts.gates(frame(explained.gates))
-        if gates is not None:
-            yield gates

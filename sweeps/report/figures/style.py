@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cifake.tables import score_unit
+from sweeps.report.figures.font import families
 from sweeps.report.shown import in_words
 
 SINGLE, DOUBLE = 3.3, 6.9
@@ -62,7 +63,6 @@ _DPI = 300
 _STYLE: dict[Any, Any] = {
     # Names are text, never formulas.
     "text.parse_math": False,
-    "font.family": "DejaVu Sans",
     "font.size": 7.5,
     "axes.titlesize": 7.5,
     "axes.labelsize": 7.5,
@@ -110,14 +110,27 @@ def styled() -> Iterator[None]:
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
-        yield
+        mpl.rcParams["font.family"] = families()
+        # A letter that no font has is drawn as a box, which says enough.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")
+            yield
+
+
+def lay_out(figure: Figure) -> None:
+    """Find where everything lies in a figure, once for all forms that it is saved in."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        with styled():
+            engine.execute(figure)
+            # Saving draws a figure that has an engine twice: once for the engine alone.
+            figure.set_layout_engine(None)
 
 
 def save(figure: Figure, kind: Kind) -> bytes:
     """A figure as a file; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    with styled(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")
+    with styled():
         figure.savefig(buffer, format=kind, dpi=_DPI, metadata=dict(_METADATA[kind]))
     return buffer.getvalue()
 
