@@ -21,7 +21,7 @@ from cifake.data.subsets import split_rows
 from cifake.evaluations import Images, NotFiniteError, evaluation_tables
 from cifake.record import Record
 from cifake.runs import DamagedError
-from cifake.stacks import Begun, begun_stacks, best_width, chunks
+from cifake.stacks import Begun, begun_stacks, best_width, chunks, stacks_of_width
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,7 +48,8 @@ class Aim:
     """Data sets whose test split is evaluated."""
 
     width: int | None = None
-    """Runs trained as one network at most; null: as many as are fastest, by measurement."""
+    """Runs trained as one network, the last ones of them with fewer; null: as many as are fastest,
+    by measurement."""
 
     device: str = "cpu"
     """`cpu` or `cuda`."""
@@ -149,10 +150,17 @@ class Session:
         new = [seed for seed, record in self.records.items() if self._is_new(record)]
         if not new:
             return
-        width = self.aim.width or self._best_width(len(new))
-        for stack in chunks(new, width):
+        for stack in self._new_stacks(new):
             for seed in stack:
                 self.records[seed].begin(stack)
+
+    def _new_stacks(self, new: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        if self.aim.width is None:
+            yield from chunks(new, self._best_width(len(new)))
+            return
+        for stack in stacks_of_width(self.aim.config, [*self.records], self.aim.width):
+            if left := tuple(seed for seed in stack if seed in new):
+                yield left
 
     def _is_new(self, record: Record) -> bool:
         begun = bool(record.standing.stack)

@@ -85,6 +85,16 @@ def chunks(seeds: Sequence[int], width: int) -> list[tuple[int, ...]]:
     return [tuple(seeds[start:end]) for start, end in itertools.pairwise(ends)]
 
 
+def stacks_of_width(config: Config, seeds: Sequence[int], width: int) -> list[tuple[int, ...]]:
+    """Seeds in their order, so many in each stack, and what is left in the last.
+
+    Who stands beside whom depends on nothing but the seeds and the width. Where a config cannot be
+    stacked each seed stands alone.
+    """
+    each = 1 if catalogue.stacking_problem(config) else width
+    return [tuple(seeds[start : start + each]) for start in range(0, len(seeds), each)]
+
+
 def best_width(
     config: Config,
     runs: int,

@@ -40,7 +40,7 @@ def measure(config: Config, pack: Pack, width: int) -> float:
 
 @dataclass(frozen=True)
 class Question:
-    """Which widths are fastest for some runs of a config; plain values, as in `Task`."""
+    """How fast stacks of some runs of a config are; plain values, as in `Task`."""
 
     config: dict[str, Any]
     pack: str
@@ -48,6 +48,9 @@ class Question:
 
     runs: int
     """In a stack at most."""
+
+    width: int | None = None
+    """The width that is given; null where the fastest is looked for."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,12 @@ def answer(question: Question, report: Callable[[Answer], None]) -> None:
     """Measure where the question is asked: on one core, from a few batches."""
     config = Config.model_validate(question.config)
     costs = Costs(open_pack(Path(question.pack)), ())
-    costs.seconds(config, costs.width(config, question.runs))
+    if question.width is None:
+        asked = {costs.width(config, question.runs)}
+    else:
+        asked = {1, min(question.width, question.runs)}
+    for width in sorted(asked):
+        costs.seconds(config, width)
     report(Answer(config, costs.known(config)))
 
 
@@ -126,23 +134,26 @@ class Costs:
             return 1 if catalogue.stacking_problem(config) else runs
         return best_width(config, runs, lambda width: self._speed(config, width) or 0.0)
 
-    def unmeasured(self, runs: Mapping[Config, int]) -> dict[Config, int]:
+    def unmeasured(self, runs: Mapping[Config, int], width: int | None = None) -> list[Question]:
         """What should be measured before some runs are put into stacks.
 
         Args:
             runs: how many of each config.
+            width: of a stack; null where the fastest is looked for.
 
         Returns:
-            Of each network whose speed the history does not tell, one config and the most runs.
+            Of each network whose speed the history does not tell, one config and the most runs of
+            a stack.
         """
         found: dict[_Shape, tuple[Config, int]] = {}
         for config, asked in runs.items():
             shape = self._shape(config)
-            widest = 1 if catalogue.stacking_problem(config) else asked
+            widest = 1 if catalogue.stacking_problem(config) else min(asked, width or asked)
             if self._can_measure(config) and not {1, widest} <= self.speeds[shape].keys():
                 first, most = found.get(shape, (config, widest))
                 found[shape] = first, max(most, widest)
-        return dict(found.values())
+        pack = str(self.pack.folder.resolve())
+        return [Question(config.model_dump(), pack, most, width) for config, most in found.values()]
 
     def known(self, config: Config) -> Mapping[int, float]:
         """Images a second by width, as far as they are known."""

@@ -3,7 +3,8 @@
 Cells of one config and seed that differ in length are milestones of one run. A run is done when it
 is as long as its longest cell and has been evaluated at each of them; otherwise it is continued
 from where it stands, or new. Runs that were begun together go on together; of the new ones as many
-form a stack as are fastest, and fewer where a worker would be left alone with a long one.
+form a stack as the specification says, or else as are fastest, and fewer where a worker would be
+left alone with a long one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 from cifake.config import Config, run_id
 from cifake.models import catalogue
 from cifake.runs import RunState
-from cifake.stacks import Standing, begun_stacks
+from cifake.stacks import Standing, begun_stacks, stacks_of_width
 from sweeps import foresight, outdated
 from sweeps.balance import Divisible, makespan, split
 from sweeps.spec import Compare, Variant
@@ -95,6 +96,9 @@ class Plan:
     predicted_seconds: float | None
     """Predicted makespan; null where nothing is known of the speed."""
 
+    width: int | None = None
+    """Runs of a stack, where the specification says so."""
+
     notes: tuple[str, ...] = ()
     """What the reader should know before starting."""
 
@@ -133,6 +137,7 @@ class Plan:
             "runs_diverged": self.runs_diverged,
             "stacks": len(self.stacks),
             "stack_widths": sorted({len(stack.seeds) for stack in self.stacks}),
+            "width": self.width,
             "epochs_to_train": self.epochs_to_train,
             "epochs_saved": self.epochs_saved,
             "seconds_saved": self.seconds_saved,
@@ -194,6 +199,7 @@ def make_plan(
     cost: Cost,
     decided: Decided | None = None,
     compare: Compare | None = None,
+    width: int | None = None,
 ) -> Plan:
     """Plan what is left to train.
 
@@ -205,6 +211,8 @@ def make_plan(
         cost: what training costs.
         decided: stacks that were planned before; those of which no run was begun stay as they are.
         compare: what is to be compared; by default every pair.
+        width: runs of a stack, the last ones of a config with fewer; null for as many as are
+            fastest, and fewer where a worker would be left alone with a long stack.
     """
     asked: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
@@ -220,7 +228,10 @@ def make_plan(
         begun = _begun(members)
         placed = {seed for stack in begun for seed in stack.seeds}
         left = {s: run for s, run in members.items() if run.is_wanted and s not in placed}
-        settled, new = _never_begun(left, (decided or {}).get(config_id, ()))
+        planned = (decided or {}).get(config_id, ())
+        if width is not None:
+            planned = _of_width(members, left, width)
+        settled, new = _never_begun(left, planned)
         fixed += [*begun, *_diverged(left), *settled]
         free += new
     stacks, makespan = _pack(fixed, free, cost, workers)
@@ -236,6 +247,7 @@ def make_plan(
         epochs_asked=sum(cell.variant.epochs for cell in cells),
         seconds_saved=_seconds_saved(runs, stacks, cost),
         predicted_seconds=makespan,
+        width=width,
         notes=(
             *foresight.notes(((cell.variant, cell.seed) for cell in cells), compare or Compare()),
             *_divergence_notes(count["diverged"]),
@@ -249,6 +261,7 @@ def make_plan(
             ),
             *_sharing_notes(cells),
             *_stacking_notes(stacks),
+            *_width_notes(configs.values(), width),
             *_idle_notes(len(stacks), workers),
         ),
     )
@@ -311,6 +324,17 @@ def _never_begun(
     kept = [seeds for seeds in decided if set(seeds) <= new.keys()]
     settled = [_stack({seed: new.pop(seed) for seed in seeds}, 0) for seeds in kept]
     return settled, [_stack(new, 0)] if new else []
+
+
+def _of_width(members: Mapping[int, _Run], left: Mapping[int, _Run], width: int) -> list[list[int]]:
+    """The stacks of a width that is given, without the runs that are not left to begin."""
+    new = {seed for seed, run in left.items() if not run.standing.diverged}
+    stacks = stacks_of_width(_config(members), [*members], width)
+    return [kept for stack in stacks if (kept := [seed for seed in stack if seed in new])]
+
+
+def _config(members: Mapping[int, _Run]) -> Config:
+    return next(iter(members.values())).asked[0].variant.config
 
 
 def _status(
@@ -436,6 +460,24 @@ def _stacking_notes(stacks: Iterable[Stack]) -> Iterator[str]:
             reasons[reason].add(stack.config.model)
     for reason, models in reasons.items():
         yield f"{', '.join(sorted(models))}: one seed is trained after another, since {reason}"
+
+
+def _width_notes(configs: Iterable[Mapping[int, _Run]], width: int | None) -> Iterator[str]:
+    """How many runs of the store were trained in other company than a given width says."""
+    if width is None:
+        return
+    others = 0
+    for members in configs:
+        lost = {seed for seed, run in members.items() if run.standing.diverged}
+        for stack in stacks_of_width(_config(members), [*members], width):
+            found = (set(members[seed].standing.stack) for seed in {*stack} - lost)
+            others += sum(bool(each) and each - lost != {*stack} - lost for each in found)
+    if others:
+        yield (
+            f"{counted(others, 'run')} of the store {'was' if others == 1 else 'were'} begun in "
+            f"other stacks than `resources.width: {width}` makes; they stay in them, so that their "
+            "last bits can differ from those of a new store"
+        )
 
 
 def _idle_notes(stacks: int, workers: int) -> Iterator[str]:

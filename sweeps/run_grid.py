@@ -12,8 +12,7 @@ from cifake.config import Config
 from cifake.provenance import git_commit
 from cifake.runs import RunState
 from sweeps import authentication
-from sweeps.costs import Costs, Measure, Question, answer
-from sweeps.costs import measure as measure_here
+from sweeps.costs import Costs, Question, answer
 from sweeps.forecast import recorded
 from sweeps.plan import Cell, Plan, make_plan
 from sweeps.progress import View
@@ -30,9 +29,12 @@ def plan_grid(sweep: Sweep, store: Store, workers: int) -> Plan:
 
 
 def plan_cells(sweep: Sweep, cells: Sequence[Cell], store: Store, workers: int) -> Plan:
-    """Plan some cells of a sweep."""
+    """Plan some cells of a sweep, by speeds that are measured here where nobody has timed them."""
     known = store.run_states()
-    return _plan(sweep, cells, store, known, _costs(sweep, known), workers)
+    costs = _costs(sweep, known)
+    for question in _questions(sweep, costs, _plan(sweep, cells, store, known, costs, workers)):
+        answer(question, costs.learn)
+    return _plan(sweep, cells, store, known, costs, workers)
 
 
 Following = Callable[[Sequence[str]], Sequence[Cell] | None]
@@ -65,7 +67,7 @@ def run_cells(
         What went wrong, a line for each trial that failed for good.
     """
     known = store.run_states()
-    costs = _costs(sweep, known, measure=None)
+    costs = _costs(sweep, known)
     rough = _plan(sweep, cells, store, known, costs, workers_for(sweep.spec))
     if not rough.stacks:
         print_plan(rough, console)
@@ -92,13 +94,12 @@ def run_cells(
     return problems
 
 
-def _costs(
-    sweep: Sweep, known: Mapping[str, RunState], measure: Measure | None = measure_here
-) -> Costs:
+def _costs(sweep: Sweep, known: Mapping[str, RunState]) -> Costs:
+    """What the store's history tells; what it does not is asked for, and learned."""
     return Costs(
         sweep.train_pack,
         known.values(),
-        measure=measure,
+        measure=None,
         test_images=sweep.test_images,
         gpus=sweep.spec.resources.gpus > 0,
     )
@@ -121,7 +122,16 @@ def _plan(
         cost=costs,
         decided=decided,
         compare=sweep.spec.compare,
+        width=sweep.spec.resources.width,
     )
+
+
+def _questions(sweep: Sweep, costs: Costs, rough: Plan) -> list[Question]:
+    """What should be measured before the runs of a plan are put into stacks."""
+    runs: Counter[Config] = Counter()
+    for stack in rough.stacks:
+        runs[stack.config] += len(stack.seeds)
+    return costs.unmeasured(runs, sweep.spec.resources.width)
 
 
 def _measuring(sweep: Sweep, costs: Costs, rough: Plan) -> Iterator[Round]:
@@ -132,14 +142,7 @@ def _measuring(sweep: Sweep, costs: Costs, rough: Plan) -> Iterator[Round]:
         costs: what is known, and learns.
         rough: which runs are to be trained.
     """
-    runs: Counter[Config] = Counter()
-    for stack in rough.stacks:
-        runs[stack.config] += len(stack.seeds)
-    pack = str(sweep.train_pack.folder.resolve())
-    questions = [
-        Question(config.model_dump(), pack, most) for config, most in costs.unmeasured(runs).items()
-    ]
-    if questions:
+    if questions := _questions(sweep, costs, rough):
         yield Round(
             tasks=questions,
             run=answer,
@@ -212,4 +215,5 @@ def _stacks(plan: Plan) -> str:
         return "no stack"
     runs = str(widths[0]) if len(widths) == 1 else f"{widths[0]} to {widths[-1]}"
     plural = "" if len(plan.stacks) == 1 else "s"
-    return f"{len(plan.stacks)} stack{plural} of {runs} run{'' if runs == '1' else 's'}"
+    told = "" if plan.width is None else f" (resources.width: {plan.width})"
+    return f"{len(plan.stacks)} stack{plural} of {runs} run{'' if runs == '1' else 's'}{told}"

@@ -195,7 +195,7 @@ def _task_maker(
             epochs=lengths[-1],
             milestones=lengths,
         )
-        return part.task(stack, store, commit)
+        return part.task(stack, store, commit, width=part.spec.resources.width)
 
     return make_task
 

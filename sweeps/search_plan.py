@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from cifake.runs import RunState
+from cifake.stacks import stacks_of_width
 from sweeps import foresight
 from sweeps.costs import Costs
 from sweeps.known import known_points
@@ -53,6 +54,9 @@ class SearchPlan:
 
     budget: Mapping[str, float]
     """Of each study."""
+
+    width: int | None = None
+    """Seeds that are trained as one network, where the specification says so."""
 
     notes: tuple[str, ...] = ()
     """What the reader should know before starting."""
@@ -110,6 +114,7 @@ class SearchPlan:
             "trials_known": self.trials_known,
             "confirm_runs": self.confirm_runs,
             "budget": dict(self.budget),
+            "width": self.width,
             "epochs_to_train": self.epochs_to_train,
             "epochs_saved": self.trials_known * self.seeds * max(s.epochs for s in self.studies),
             "predicted_seconds": self.predicted_seconds,
@@ -142,6 +147,7 @@ def plan_search(sweep: Sweep, search: Search, store: Store) -> SearchPlan:
         workers=workers_for(sweep.spec),
         confirm_runs=len(studies) * top * len(confirming.seeds) if confirming else 0,
         budget=search.budget,
+        width=sweep.spec.resources.width,
         notes=notes,
     )
 
@@ -164,6 +170,8 @@ def print_search_plan(plan: SearchPlan, console: Console) -> None:
         ]
     if plan.confirm_runs:
         lines.append(f"then the best are confirmed with fresh seeds: {plan.confirm_runs} runs")
+    if plan.width is not None:
+        lines.append(f"seeds are trained {plan.width} at a time (resources.width)")
     lines += [f"note: {note}" for note in plan.notes]
     console.print("\n".join(lines), highlight=False)
 
@@ -186,13 +194,17 @@ def _plan_study(
         size = sum(1 for _ in points(search, context)) - known
         trials = size if trials is None else min(size, trials)
     config = part.cells()[0].variant.config
+    seeds, width = part.spec.seeds, part.spec.resources.width
+    if width is None:
+        width = cost.width(config, len(seeds))
+    beside = len(stacks_of_width(config, seeds, width)[0])
     return StudyPlan(
         trials=trials,
         trials_done=done,
         trials_known=known,
         trials_left=None if trials is None else max(0, trials - done),
         epochs=length(part),
-        seconds=cost.seconds(config, cost.width(config, len(part.spec.seeds))),
+        seconds=cost.seconds(config, beside),
     )
 
 

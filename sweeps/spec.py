@@ -31,6 +31,10 @@ class Resources(Settings):
     gpus: float = Field(0, ge=0, le=64)
     """Graphics processors, or a share of one."""
 
+    width: int | None = Field(None, ge=1, le=10_000)
+    """Seeds that are trained as one network, the last ones of a config with fewer. Null: as many as
+    are fastest by measurement, so that the last bits of the numbers depend on the machine."""
+
 
 class Scheduler(Settings):
     """Which trials of a search are stopped early, by the mean of its metric over seeds."""

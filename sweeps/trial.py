@@ -44,7 +44,8 @@ class Task:
 
     store: str
     width: int | None = None
-    """Runs trained as one network at most; null: as many as are fastest, by measurement."""
+    """Runs trained as one network, the last ones of them with fewer; null: as many as are fastest,
+    by measurement."""
 
     git_commit: str | None = None
     gpus: float = 0.0

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cifake.config import Config
-from cifake.stacks import Begun, Standing, begun_stacks, best_width, chunks
+from cifake.stacks import Begun, Standing, begun_stacks, best_width, chunks, stacks_of_width
 
 SEEDS = st.lists(st.integers(0, 99), min_size=1, max_size=12, unique=True)
 
@@ -32,6 +32,17 @@ def test_chunks_are_the_seeds_in_order_in_as_few_parts_as_can_be(
 
 def test_no_seed_is_no_chunk() -> None:
     assert chunks([], 3) == []
+
+
+@given(seeds=SEEDS, width=st.integers(1, 15))
+def test_stacks_of_a_width_are_of_exactly_that_and_the_last_has_what_is_left(
+    seeds: list[int], width: int
+) -> None:
+    stacks = stacks_of_width(Config(), seeds, width)
+    assert [seed for stack in stacks for seed in stack] == seeds
+    assert all(len(stack) == width for stack in stacks[:-1])
+    assert 1 <= len(stacks[-1]) <= width
+    assert stacks_of_width(Config(model="statistics"), seeds, width) == [(seed,) for seed in seeds]
 
 
 # Stacks that were begun

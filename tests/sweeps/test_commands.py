@@ -266,6 +266,23 @@ def test_a_longer_sweep_continues_its_runs(chain: Chain) -> None:
         assert [row["epoch"] for row in longer["epochs"]] == [1, 2, 3]
 
 
+def test_a_sweep_with_a_width_has_the_same_bits_however_many_workers_there_are(
+    command: Command, store_rows: StoreRows, tmp_path: Path
+) -> None:
+    found = []
+    for cpus in ("1", "0.25"):
+        settings = ("seed=5", "resources.width=2", f"resources.cpus={cpus}", "epochs=[1]")
+        arguments = (*ONE_RUN, *(part for each in settings for part in ("--set", each)))
+        store = tmp_path / cpus
+        text = ended(command("run", "demo", *arguments, "--store", store))
+        assert "3 stacks of 1 to 2 runs (resources.width: 2)" in text
+        states = Store(LocalPlace(store)).run_states().values()
+        assert {state.stack for state in states} == {(0, 1), (2, 3), (4,)}
+        assert (store / "sweeps/demo/spec.yaml").read_text().count("width: 2") == 1
+        found.append(store_rows(store))
+    assert found[0] == found[1]
+
+
 def test_a_finished_sweep_says_so(chain: Chain, command: Command) -> None:
     longer = (*LONGER, "--store", str(chain.store))
     text = ended(command("status", *longer))
@@ -480,10 +497,12 @@ def test_the_best_of_a_search_are_confirmed_with_fresh_seeds_on_test(
     command: Command, store_rows: StoreRows, tmp_path: Path
 ) -> None:
     spec = tmp_path / "little.yaml"
-    spec.write_text(SEARCH.replace("search:\n", "search:\n  confirm: {top: 2, seeds: 3}\n"))
+    more = "resources: {width: 2}\nsearch:\n  confirm: {top: 2, seeds: 3}\n"
+    spec.write_text(SEARCH.replace("search:\n", more))
     store = tmp_path / "store"
     planned = ended(command("plan", spec, "--store", store))
     assert "then the best are confirmed with fresh seeds: 6 runs" in planned
+    assert "seeds are trained 2 at a time" in planned
     output = ended(command("run", spec, "--store", store))
     assert "the best 2 are confirmed with fresh seeds" in output
     opened = Store(LocalPlace(store))
@@ -504,6 +523,7 @@ def test_the_best_of_a_search_are_confirmed_with_fresh_seeds_on_test(
     assert "## The best, confirmed" in report
 
     before = opened.run_states()
+    assert {state.stack for state in before.values()} == {(0, 1), (2, 3), (4,)}
     again = ended(command("run", spec, "--store", store))
     assert "6 done, 0 to continue, 0 new" in again
     assert opened.run_states() == before

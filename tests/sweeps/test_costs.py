@@ -180,17 +180,36 @@ def test_on_a_gpu_all_runs_are_one_stack_and_only_runs_on_one_say_how_fast(
     assert measured.asked == []
 
 
+def wanted(questions: list[Question]) -> list[tuple[Config, int]]:
+    """Of each question, its config and how many runs."""
+    return [(Config.model_validate(each.config), each.runs) for each in questions]
+
+
 def test_what_the_history_tells_is_not_asked_for(demo_pack: Pack) -> None:
     asked, other = config(demo_pack), config(demo_pack, batch_size=64)
     cost = Costs(demo_pack, timed(asked, 1, 100.0) + timed(asked, 6, 300.0), measure=None)
-    assert cost.unmeasured({asked: 6, other: 3}) == {other: 3}
-    assert cost.unmeasured({asked: 8}) == {asked: 8}, "wider than any that was timed"
-    assert Costs(demo_pack, (), gpus=True).unmeasured({asked: 6}) == {}
+    assert wanted(cost.unmeasured({asked: 6, other: 3})) == [(other, 3)]
+    assert wanted(cost.unmeasured({asked: 8})) == [(asked, 8)], "wider than any that was timed"
+    assert Costs(demo_pack, (), gpus=True).unmeasured({asked: 6}) == []
+
+
+def test_of_a_given_width_its_speed_alone_is_asked_for(demo_pack: Pack) -> None:
+    asked, alone = config(demo_pack), config(demo_pack, shuffle="frozen_batches")
+    cost = Costs(demo_pack, timed(asked, 1, 100.0) + timed(asked, 2, 200.0), measure=None)
+    assert cost.unmeasured({asked: 6}, 2) == []
+    (question,) = cost.unmeasured({asked: 6}, 3)
+    assert (question.runs, question.width) == (3, 3)
+    assert [each.runs for each in cost.unmeasured({alone: 6, asked: 2}, 3)] == []
+    heard: list[Answer] = []
+    answer(question, heard.append)
+    assert heard[0].speeds.keys() == {1, 3}
+    cost.learn(heard[0])
+    assert cost.unmeasured({asked: 6}, 3) == []
 
 
 def test_of_configs_that_are_trained_alike_one_is_asked_for(demo_pack: Pack) -> None:
     alike = {config(demo_pack, **{"optimizer.lr": rate}): runs for rate, runs in ((0.1, 2), (1, 5))}
-    assert Costs(demo_pack, (), measure=None).unmeasured(alike) == {next(iter(alike)): 5}
+    assert wanted(Costs(demo_pack, (), measure=None).unmeasured(alike)) == [(next(iter(alike)), 5)]
 
 
 def test_what_cannot_be_measured_is_not_asked_for_and_what_cannot_be_stacked_alone(
@@ -199,8 +218,8 @@ def test_what_cannot_be_measured_is_not_asked_for_and_what_cannot_be_stacked_alo
     fitted = config(demo_pack, model="statistics")
     alone = config(demo_pack, shuffle="frozen_batches")
     cost = Costs(demo_pack, (), measure=None)
-    assert cost.unmeasured({fitted: 6}) == {}
-    assert cost.unmeasured({alone: 6}) == {alone: 1}
+    assert cost.unmeasured({fitted: 6}) == []
+    assert wanted(cost.unmeasured({alone: 6})) == [(alone, 1)]
 
 
 def test_nothing_is_measured_where_a_plan_must_not_wait(demo_pack: Pack) -> None:
@@ -221,7 +240,7 @@ def test_an_answer_has_the_widths_that_tell_which_is_fastest(demo_pack: Pack) ->
     assert all(100 < speed < 1e8 for speed in heard[0].speeds.values())
     cost = Costs(demo_pack, (), measure=None)
     cost.learn(heard[0])
-    assert cost.unmeasured({asked: 3}) == {}
+    assert cost.unmeasured({asked: 3}) == []
 
 
 def test_a_measurement_trains_a_few_real_batches_and_finds_a_speed(demo_pack: Pack) -> None:

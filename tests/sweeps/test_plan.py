@@ -90,9 +90,12 @@ def planned(
     workers: int = 1,
     cost: Cost = SameCost(),
     decided: Mapping[str, Sequence[Sequence[int]]] | None = None,
+    width: int | None = None,
 ) -> Plan:
     known = store or {}
-    return make_plan(asked, known, EVALUATIONS, workers=workers, cost=cost, decided=decided)
+    return make_plan(
+        asked, known, EVALUATIONS, workers=workers, cost=cost, decided=decided, width=width
+    )
 
 
 def test_milestones_of_one_run_are_trained_once() -> None:
@@ -441,6 +444,84 @@ def test_a_plan_made_again_has_the_stacks_of_the_first_whatever_is_measured_then
     assert again.new_stacks().keys() == first.new_stacks().keys()
     for config_id, stacks in first.new_stacks().items():
         assert sorted(again.new_stacks()[config_id]) == sorted(stacks)
+
+
+# Which are, where the specification gives a width.
+
+
+@dataclass(frozen=True)
+class Unasked:
+    """Speeds, of which nobody may want to know which width is fastest."""
+
+    def seconds(self, config: Config, width: int) -> float | None:
+        del config
+        return 1 / width
+
+    def milestone(self, config: Config, width: int) -> float:
+        del config, width
+        return 0.0
+
+    def width(self, config: Config, runs: int) -> int:
+        raise AssertionError(config, runs)
+
+
+@given(
+    seeds=st.lists(st.integers(0, 30), min_size=1, max_size=12, unique=True),
+    width=st.integers(1, 14),
+    workers=st.integers(1, 9),
+)
+def test_a_given_width_makes_the_same_stacks_whatever_the_machine(
+    seeds: list[int], width: int, workers: int
+) -> None:
+    asked = cells([2], seeds, batch_sizes=[16, 32])
+    decided = {config().config_id: [seeds[:1], seeds[1:]]}
+    plan = planned(asked, workers=workers, cost=Unasked(), decided=decided, width=width)
+    stacks = sorted(tuple(seeds[n : n + width]) for n in range(0, len(seeds), width))
+    assert {each: sorted(found) for each, found in plan.new_stacks().items()} == {
+        config(size).config_id: stacks for size in (16, 32)
+    }
+    assert plan.as_dict()["width"] == plan.width == width
+
+
+def test_a_kill_anywhere_leaves_the_stacks_of_a_given_width() -> None:
+    asked = cells([2], range(7))
+    whole = planned(asked, cost=Unasked(), width=3).stacks
+    assert sorted(stack.seeds for stack in whole) == [(0, 1, 2), (3, 4, 5), (6,)]
+    for ended in whole:
+        store = begun(ended.seeds, *(2 for _ in ended.seeds))
+        again = planned(asked, store, cost=Unasked(), width=3)
+        assert sorted(s.seeds for s in (*again.stacks, ended)) == sorted(s.seeds for s in whole)
+        assert not width_notes(again)
+
+
+def test_seeds_added_to_a_given_width_have_the_company_of_a_larger_sweep() -> None:
+    store = begun((0, 1), 2, 2)
+    plan = planned(cells([2], range(6)), store, cost=Unasked(), width=4)
+    assert sorted(stack.seeds for stack in plan.stacks) == [(2, 3), (4, 5)]
+    (note,) = width_notes(plan)
+    assert note.startswith("2 runs of the store were begun in other stacks than `resources.width: ")
+
+
+def test_a_given_width_stacks_nothing_that_cannot_be_stacked() -> None:
+    plan = planned(cells_of("base", "statistics", epochs=1), cost=Unasked(), width=4)
+    assert seeds_by_model(plan) == {
+        "base": [(0, 1, 2, 3), (4, 5)],
+        "statistics": [(seed,) for seed in range(6)],
+    }
+    (note,) = stacking_notes(plan)
+    assert note.startswith("statistics: ")
+
+
+def test_a_stack_that_lost_a_run_is_still_of_the_width_given() -> None:
+    lost = known(1, seed=1, status="diverged", stack=(1,))
+    store = begun((0, 2), 2, 2) | lost
+    assert width_notes(planned(cells([4], range(3)), store, cost=Unasked(), width=3)) == []
+    assert len(width_notes(planned(cells([4], range(3)), store, cost=Unasked(), width=2))) == 1
+    assert width_notes(planned(cells([4], range(3)), store)) == []
+
+
+def width_notes(plan: Plan) -> list[str]:
+    return [note for note in plan.notes if "resources.width" in note]
 
 
 def stacking_notes(plan: Plan) -> list[str]:

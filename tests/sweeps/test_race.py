@@ -50,6 +50,7 @@ data: {train: demo, validation: 200, train_images: 300}
 scientific: {optimizer.lr: [1.0e-7, 0.003, 0.004]}
 nuisance: {seed: 4}
 fixed: {model: linear, batch_size: 32, epochs: 5}
+resources: {width: 3}
 resolve: {max_seeds: 6, round: 2}
 """
 
@@ -333,9 +334,9 @@ def test_seeds_are_trained_where_the_ranking_is_undecided(raced: Ended) -> None:
     assert "not resolved between 0.003, 0.004 with the 6 seeds allowed" in raced.said
 
 
-def test_new_seeds_of_a_config_are_stacks_of_their_own(raced: Ended) -> None:
-    for state in Store(LocalPlace(raced.store)).run_states().values():
-        assert {seed < 4 for seed in state.stack} == {state.seed < 4}
+def test_new_seeds_of_a_config_are_stacks_of_their_own_and_of_the_width_given(raced: Ended) -> None:
+    stacks = {state.stack for state in Store(LocalPlace(raced.store)).run_states().values()}
+    assert stacks == {(0, 1, 2), (3,), (4, 5)}
 
 
 def test_the_report_has_unequal_seeds_and_says_why(raced: Ended) -> None:

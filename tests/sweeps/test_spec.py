@@ -348,6 +348,10 @@ def test_the_training_set_is_evaluated_unless_others_are_named(parse_text: Parse
         ("name: a\nfixed: {epochs: 1, optimizer: {momentum: 1}}", 2, ["momentum", "less than 1"]),
         ("name: a\nfixed: {epochs: 1}\nresources: {cpus: 0}", 3, ["resources.cpus", "greater"]),
         ("name: a\nfixed: {epochs: 1}\nresources: {cpu: 1}", 3, ["resources.cpu", "mean cpus"]),
+        ("name: a\nfixed: {epochs: 1}\nresources: {width: 0}", 3, ["resources.width", "greater"]),
+        ("name: a\nfixed: {epochs: 1}\nresources: {width: 2.0}", 3, ["width", "2.0", "integer"]),
+        ("name: a\nfixed: {epochs: 1}\nresources: {width: true}", 3, ["width", "True", "integer"]),
+        ("name: a\nfixed: {epochs: 1}\nresources: {width: all}", 3, ["width", "'all'", "integer"]),
     ],
 )
 def test_a_mistake_is_named_with_its_line_field_and_remedy(

@@ -87,8 +87,22 @@ def test_a_width_of_one_gives_each_run_as_it_is_alone_bit_for_bit(
 def test_the_rows_say_which_runs_were_trained_together(tiny: MakeTask, tmp_path: Path) -> None:
     task = tiny(tmp_path, range(5), 1, width=2)
     ran(task)
-    assert stacks_of(task) == [(0,), (1, 2), (1, 2), (3, 4), (3, 4)]
-    assert [state_of(task, seed).stack_width for seed in range(5)] == [1, 2, 2, 2, 2]
+    assert stacks_of(task) == [(0, 1), (0, 1), (2, 3), (2, 3), (4,)]
+    assert [state_of(task, seed).stack_width for seed in range(5)] == [2, 2, 2, 2, 1]
+
+
+def test_a_width_gives_a_seed_the_same_company_whoever_is_there_already(
+    tiny: MakeTask, run_rows: RunRows, tmp_path: Path
+) -> None:
+    task = tiny(tmp_path / "at-once", range(5), 1, width=2)
+    ran(task)
+    ran(tiny(tmp_path / "later", (0,), 1))
+    later = replace(task, store=str(tmp_path / "later"))
+    ran(later)
+    assert stacks_of(later) == [(0,), (1,), (2, 3), (2, 3), (4,)]
+    for seed in (2, 3, 4):
+        run = run_of(task, seed)
+        assert run_rows(tmp_path / "later", run) == run_rows(tmp_path / "at-once", run)
 
 
 @pytest.mark.parametrize(
@@ -111,11 +125,14 @@ def test_a_task_without_a_width_makes_its_stacks_as_wide_as_is_fastest(
     assert stacks_of(task) == stacks
 
 
-def test_what_cannot_be_stacked_is_trained_run_by_run(tiny: MakeTask, tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [None, 2])
+def test_what_cannot_be_stacked_is_trained_run_by_run(
+    tiny: MakeTask, tmp_path: Path, width: int | None
+) -> None:
     model = {"model": "statistics", "model_options__trees": 2}
     left_out = dict.fromkeys(name for name in TINY if name.startswith("model_options"))
     task = tiny(tmp_path, (0, 1), 1, **{**left_out, **model})
-    ran(replace(task, width=None))
+    ran(replace(task, width=width))
     assert [state_of(task, seed).stack_width for seed in task.seeds] == [1, 1]
 
 
