@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from cifake.config import Settings
 from cifake.errors import InputError, Mistake, refuse, suggest
-
-
-class Profile(Settings):
-    """A cluster on this machine."""
-
-    launcher: Literal["local"]
-    """What starts it."""
-
-    description: str
-    """One sentence for `cluster list`."""
-
-    port: int = Field(6379, ge=1024, le=65535)
-    """Port of the cluster's head."""
-
-    cpus: int | None = Field(None, ge=1)
-    """Cores that it offers; null offers all."""
+from cluster.launcher import Launcher, Profile
 
 
 def shipped() -> dict[str, Path]:
@@ -35,8 +19,12 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def read_profile(name: str) -> tuple[str, Profile]:
+def read_profile(name: str, launchers: Mapping[str, type[Launcher]]) -> tuple[str, Profile]:
     """Read a profile: the name of one that ships, or a path.
+
+    Args:
+        name: of the profile, or its file.
+        launchers: all that there are, by the name that a profile gives.
 
     Returns:
         Its name, and what it says.
@@ -50,9 +38,16 @@ def read_profile(name: str) -> tuple[str, Profile]:
         refuse("profile", f"no such profile or file; {suggest(name, profiles)}", value=name)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return path.stem, Profile.model_validate(content)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         refuse(path, f"is not readable YAML: {' '.join(str(error).split())}")
+    if not isinstance(content, dict):
+        refuse(path, "is no mapping of settings to values")
+    launcher = str(content.get("launcher"))
+    if launcher not in launchers:
+        known = suggest(launcher, launchers)
+        refuse(path, f"no such launcher; {known}", field="launcher", value=launcher)
+    try:
+        return path.stem, launchers[launcher].settings.model_validate(content, strict=False)
     except ValidationError as error:
         raise InputError(
             Mistake(

@@ -1,0 +1,11 @@
+"""What starts clusters, one file a kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cluster.launcher import Launcher
+from cluster.launchers.local import Local
+
+LAUNCHERS: Mapping[str, type[Launcher]] = {"local": Local}
+"""By the name that a profile gives."""

@@ -1,0 +1,96 @@
+"""A machine that commands are run on: this one, or one that is reached by ssh."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.actions import Command
+
+UNREACHABLE = 255
+"""Exit code of ssh where it is ssh itself that failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a command came to."""
+
+    code: int
+    output: str
+    errors: str
+
+    @property
+    def complaint(self) -> str:
+        """What it said was wrong, in a line."""
+        lines = [line.strip() for line in self.errors.splitlines() if line.strip()]
+        return "; ".join(lines[-3:]) or f"exit code {self.code}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """A machine, and where on it what belongs to a cluster is."""
+
+    name: str
+    """For people, and of its node."""
+
+    folder: str
+    """Of the node; one that does not begin with a slash begins at the home folder."""
+
+    python: str
+    """Interpreter that has the project there, likewise."""
+
+    ssh: tuple[str, ...] = ()
+    """Program and arguments that run there what follows, as one shell command; empty: this one."""
+
+    def line(self, script: str) -> tuple[str, ...]:
+        """Program and arguments, on this machine, that run a shell command there."""
+        return (*self.ssh, script) if self.ssh else ("sh", "-c", script)
+
+    def node(self, command: str, *arguments: str) -> str:
+        """The shell command that has `cluster.node` do something with the machine's folder."""
+        words = [self.python, "-m", "cluster.node", command, self.folder, *arguments]
+        return shlex.join(words)
+
+    def action(self, what: str, script: str, *, stdin: Path | None = None) -> Command:
+        """A shell command there, as an action."""
+        return Command(what=f"{what} on {self.name}", argv=self.line(script), stdin=stdin)
+
+    def bring(self, path: Path, name: str, *, secret: bool = False) -> Command:
+        """A file of this machine is brought to the folder, over standard input.
+
+        Args:
+            path: of the file.
+            name: there.
+            secret: whether its owner alone may read it.
+        """
+        target = shlex.quote(f"{self.folder}/{name}")
+        # One that is there keeps its mode when it is written to: it is another file, then renamed.
+        mask = "umask 077 && " if secret else ""
+        script = f"{mask}cat > {target}.new && mv {target}.new {target}"
+        return self.action(f"write {name}", script, stdin=path)
+
+    def ask(self, script: str, *, text: str = "", within: float = 60.0) -> Answer:
+        """Run a shell command there and wait for it.
+
+        Args:
+            script: the command.
+            text: that it reads from standard input.
+            within: seconds.
+        """
+        return ask(self.line(script), text=text, within=within)
+
+
+def ask(argv: Sequence[str], *, text: str = "", within: float = 60.0) -> Answer:
+    """Run a program on this machine and wait; one that cannot be run is as an ssh that fails."""
+    try:
+        result = subprocess.run(  # noqa: S603 - what a launcher says
+            argv, input=text, capture_output=True, text=True, timeout=within, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Answer(code=UNREACHABLE, output="", errors=f"no answer within {within:g} s")
+    except OSError as error:
+        return Answer(code=UNREACHABLE, output="", errors=f"{argv[0]}: {error.strerror}")
+    return Answer(code=result.returncode, output=result.stdout, errors=result.stderr)
