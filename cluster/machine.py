@@ -40,7 +40,7 @@ class Machine:
     """Of the node; one that does not begin with a slash begins at the home folder."""
 
     python: str
-    """Interpreter that has the project there, likewise."""
+    """Interpreter that has the project there; by a path from that folder, where by a path."""
 
     ssh: tuple[str, ...] = ()
     """Program and arguments that run there what follows, as one shell command; empty: this one."""
@@ -49,28 +49,43 @@ class Machine:
         """Program and arguments, on this machine, that run a shell command there."""
         return (*self.ssh, script) if self.ssh else ("sh", "-c", script)
 
+    def inside(self, script: str) -> str:
+        """A shell command that is run in the folder."""
+        return f"cd {shlex.quote(self.folder)} && {script}"
+
     def node(self, command: str, *arguments: str) -> str:
-        """The shell command that has `cluster.node` do something with the machine's folder."""
-        words = [self.python, "-m", "cluster.node", command, self.folder, *arguments]
-        return shlex.join(words)
+        """The shell command that has `cluster.node` do something with the folder."""
+        words = [self.python, "-m", "cluster.node", command, ".", *arguments]
+        return self.inside(f"exec {shlex.join(words)}")
 
-    def action(self, what: str, script: str, *, stdin: Path | None = None) -> Command:
-        """A shell command there, as an action."""
-        return Command(what=f"{what} on {self.name}", argv=self.line(script), stdin=stdin)
+    def action(
+        self, what: str, script: str, *, stdin: Path | None = None, limit: float = 600.0
+    ) -> Command:
+        """A shell command there, as an action.
 
-    def bring(self, path: Path, name: str, *, secret: bool = False) -> Command:
-        """A file of this machine is brought to the folder, over standard input.
+        Args:
+            what: it does, for people.
+            script: the command.
+            stdin: file of this machine that it reads.
+            limit: seconds that it may take.
+        """
+        argv = self.line(script)
+        return Command(what=f"{what} on {self.name}", argv=argv, stdin=stdin, limit=limit)
+
+    def bring(self, path: Path, name: str) -> Command:
+        """A file of this machine is brought to the folder, where its owner alone may read it.
 
         Args:
             path: of the file.
             name: there.
-            secret: whether its owner alone may read it.
         """
-        target = shlex.quote(f"{self.folder}/{name}")
         # One that is there keeps its mode when it is written to: it is another file, then renamed.
-        mask = "umask 077 && " if secret else ""
-        script = f"{mask}cat > {target}.new && mv {target}.new {target}"
-        return self.action(f"write {name}", script, stdin=path)
+        name = shlex.quote(name)
+        folder = shlex.quote(self.folder)
+        write = self.inside(f"cat > {name}.new && mv {name}.new {name}")
+        return self.action(
+            f"write {name}", f"umask 077 && mkdir -p {folder} && {write}", stdin=path
+        )
 
     def ask(self, script: str, *, text: str = "", within: float = 60.0) -> Answer:
         """Run a shell command there and wait for it.

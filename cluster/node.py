@@ -85,6 +85,9 @@ class Node(Settings):
     environment: dict[str, str] = {}
     """More of its environment."""
 
+    code: str
+    """What tells the code that it runs from any other: where that changes, it starts anew."""
+
     @property
     def temp(self) -> Path:
         """Ray's own folder, near the root: the path of a socket has 107 characters at most."""
@@ -119,6 +122,8 @@ def driver_environment(folder: Path, node: Node) -> dict[str, str]:
         "RAY_AUTH_TOKEN_PATH": str(folder / TOKEN),
         "RAY_API_SERVER_ADDRESS": f"http://{ray_start.LOOPBACK}:{node.dashboard_port}",
         _JOBS_VARIABLE: str(folder / "jobs"),
+        # What Ray leaves there when it is killed goes with the rest.
+        "TMPDIR": str(node.temp / "tmp"),
     }
 
 
@@ -162,6 +167,7 @@ def _live_once(folder: Path, node: Node, ending: threading.Event) -> None:
         log.replace(folder / _LOG_BEFORE)
     environment, begun_with = driver_environment(folder, node), _started_with(folder, node)
     _make_private(node.temp)
+    (node.temp / "tmp").mkdir(exist_ok=True)
     with log.open("wb") as output:
         try:
             command = start_command(node)
@@ -176,13 +182,14 @@ def _live_once(folder: Path, node: Node, ending: threading.Event) -> None:
             stdin=subprocess.DEVNULL,
         )
     (folder / _FAILED).unlink(missing_ok=True)
-    usable = False
+    usable, resuming = False, None
     while process.poll() is None and not ending.is_set():
         if not usable and _usable(node, log):
             usable = True
             write_aside(folder / _RUNNING, begun_with)
-            if node.head:
-                _resume_jobs(environment)
+            resuming = _resume_jobs(environment) if node.head else None
+        if resuming is not None and resuming.poll() is not None:
+            resuming = None
         time.sleep(_POLL_SECONDS)
     if process.poll() is None:
         process.terminate()
@@ -212,9 +219,9 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _resume_jobs(environment: Mapping[str, str]) -> None:
-    """Jobs that a head had when it died are submitted again; nothing waits for it."""
-    subprocess.Popen(
+def _resume_jobs(environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Jobs that a head had when it died are submitted again, while the node is watched."""
+    return subprocess.Popen(
         [sys.executable, "-m", "cluster.head", "resume"], env=environment, stdin=subprocess.DEVNULL
     )
 
@@ -241,6 +248,14 @@ def up(folder: Path) -> None:
         if begun is not None:  # one that was there goes on trying
             _end(node)
         refuse(node.name, f"Ray did not start: {_last_words(folder)}")
+    _remove_other_environments(folder)
+
+
+def _remove_other_environments(folder: Path) -> None:
+    """Environments of other code, which a node that ran it may have needed until now."""
+    for environment in folder.glob("env-*"):
+        if environment.is_dir() and not environment.samefile(sys.prefix):
+            shutil.rmtree(environment)
 
 
 def _begin(folder: Path, node: Node) -> subprocess.Popen[bytes]:
@@ -330,7 +345,11 @@ def _own_address(node: Node) -> str:
     """The address from which a machine reaches the head; the head's own where it is the head."""
     host = node.address.rpartition(":")[0]
     if node.head:
-        return socket.gethostbyname(host)
+        own = socket.gethostbyname(host)
+        if own.startswith("127.") and host != ray_start.LOOPBACK:
+            problem = f"is {own} to itself, where no other machine reaches it; give its `address`"
+            refuse(node.name, problem, field="address", value=host)
+        return own
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host, node.port))
         return str(probe.getsockname()[0])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cluster.launcher import Launcher
+from cluster.launchers.hosts import Hosts
 from cluster.launchers.local import Local
 
-LAUNCHERS: Mapping[str, type[Launcher]] = {"local": Local}
+LAUNCHERS: Mapping[str, type[Launcher]] = {"hosts": Hosts, "local": Local}
 """By the name that a profile gives."""

@@ -6,11 +6,12 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from pydantic import Field
 
 from cifake.errors import Mistake
+from cluster import look
 from cluster.actions import Action
 from cluster.launcher import Profile
 from cluster.launchers import machines
@@ -42,11 +43,12 @@ class Local:
 
     def __init__(self, name: str, profile: Profile, folder: Path) -> None:
         del name
-        self.profile = LocalProfile.model_validate(profile.model_dump())
+        self.profile = cast("LocalProfile", profile)
         self.folder = folder
         self.member = machines.Member(
             machine=Machine(name="localhost", folder=str(folder / "node"), python=sys.executable),
             address=LOOPBACK,
+            code=look.versions()["code"] or "",
             cpus=self.profile.cpus,
             gpus=self.profile.gpus,
         )

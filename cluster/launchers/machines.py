@@ -20,6 +20,9 @@ from cluster.node import NODE, SECRETS, TOKEN, Node
 from cluster.secret_file import read_secrets
 from cluster.token import make_token, token_path
 
+_OWN_ABOVE = 2
+"""Folders above a node's that `up` makes too, and that go when they are empty."""
+
 _AT_ONCE = 64
 """Machines that are asked at the same time."""
 
@@ -36,6 +39,9 @@ class Member:
     gpus: int | None = None
     prepare: tuple[Action, ...] = ()
     """What brings an interpreter with the project there; nothing where there is one."""
+
+    code: str
+    """What tells the code that it runs from any other."""
 
     interpreter: str | None = None
     """The one to look at beforehand; null for the machine's."""
@@ -88,6 +94,7 @@ def _node(member: Member, head: Member, profile: Profile, folder: Path) -> str:
         cpus=member.cpus,
         gpus=member.gpus,
         environment=profile.environment,
+        code=member.code,
     )
     return node.model_dump_json(indent=2)
 
@@ -96,9 +103,8 @@ def _bring(member: Member, profile: Profile, folder: Path) -> list[Action]:
     machine = member.machine
     secrets = None if profile.secrets is None else Path(profile.secrets).expanduser()
     return [
-        machine.action("make a folder", f"umask 077 && mkdir -p {shlex.quote(machine.folder)}"),
-        machine.bring(token_path(folder), TOKEN, secret=True),
-        *([] if secrets is None else [machine.bring(secrets, SECRETS, secret=True)]),
+        machine.bring(token_path(folder), TOKEN),
+        *([] if secrets is None else [machine.bring(secrets, SECRETS)]),
         machine.bring(_file(member, folder), NODE),
         *member.prepare,
     ]
@@ -110,7 +116,9 @@ def _up(member: Member, role: str) -> Action:
 
 def _down(machine: Machine) -> Action:
     folder = shlex.quote(machine.folder)
-    end = f"if test -e {folder}/{NODE}; then {machine.node('down')}; fi && rm -rf {folder}"
+    above = shlex.join(str(path) for path in list(Path(machine.folder).parents)[:_OWN_ABOVE])
+    end = f"if test -e {folder}/{NODE}; then ({machine.node('down')}); fi && rm -rf {folder}"
+    end = f"{end} && (rmdir {above} 2> /dev/null || true)"
     return machine.action("end the node and remove its folder", end)
 
 
@@ -214,4 +222,4 @@ def state(machine: Machine) -> dict[str, bool]:
 
 def on_head(machine: Machine, command: Sequence[str]) -> list[str]:
     """The program and arguments that run a command of the head's Python as a driver would."""
-    return list(machine.line(f"exec {machine.node('exec', *command)}"))
+    return list(machine.line(machine.node("exec", *command)))
