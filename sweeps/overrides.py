@@ -21,7 +21,8 @@ _SECTIONS = ("scientific", "nuisance", "fixed")
 def apply(file: SpecFile, overrides: Sequence[str]) -> SpecFile:
     """The specification with every override applied, in order.
 
-    A parameter named bare is changed where the file has it; one that the file lacks becomes fixed.
+    A parameter named bare is changed where the file has it, in every grid that does; one that the
+    file lacks becomes fixed.
 
     Raises:
         InputError: an override without `=`, of an unknown key, or with an unreadable value.
@@ -36,27 +37,33 @@ def apply(file: SpecFile, overrides: Sequence[str]) -> SpecFile:
             value = load_yaml(text)
         except yaml.YAMLError:
             refuse("--set", "must be YAML, as in [1, 2] or 0.01", field=key, value=text)
-        _assign(content, _place(content, key), value)
+        for part, path in _places(content, key):
+            _assign(part, path, value)
     return replace(file, content=content)
 
 
-def _place(content: Mapping[str, Any], key: str) -> str:
-    """The dotted path that a key stands for."""
+def _places(content: dict[str, Any], key: str) -> list[tuple[dict[str, Any], str]]:
+    """What a key stands for: parts of the file, and the dotted path in each."""
     first, _, rest = key.partition(".")
     if key in PARAMETERS or key == SEED:
         for section in _SECTIONS:
-            held = content.get(section)
-            if isinstance(held, Mapping) and _holds(held, key):
-                return f"{section}.{key}"
+            if found := [each for each in _grids(content.get(section)) if _holds(each, key)]:
+                return [(each, key) for each in found]
         if first == "data":
-            return key
-        return f"nuisance.{key}" if key == SEED else f"fixed.{key}"
+            return [(content, key)]
+        return [(content, f"nuisance.{key}" if key == SEED else f"fixed.{key}")]
     if first in _SECTIONS and (rest in PARAMETERS or rest == SEED):
-        return key
+        return [(each, rest) for each in _grids(content.get(first))] or [(content, key)]
     if first in Shape.model_fields and first not in _SECTIONS:
-        return key
+        return [(content, key)]
     hint = suggest(rest if first in _SECTIONS else key, [*PARAMETERS, SEED, *Shape.model_fields])
     return refuse("--set", f"unknown key; {hint}", field=key)
+
+
+def _grids(section: Any) -> list[dict[str, Any]]:
+    """The mappings of a section, which may be a list of them."""
+    parts = section if isinstance(section, list) else [section]
+    return [part for part in parts if isinstance(part, dict)]
 
 
 def _assign(content: dict[str, Any], path: str, value: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -29,7 +29,6 @@ from sweeps.spec import (
     flatten,
     ordered_space,
     points,
-    product,
 )
 from sweeps.specfile import SpecFile
 
@@ -54,12 +53,14 @@ def parse(file: SpecFile) -> Spec:
     """
     mistakes: list[Mistake] = []
     shape = _shape(file, mistakes)
+    scientific = _scientific(file, shape)
     sections = {
-        "scientific": flatten(shape.scientific),
+        **scientific,
         "nuisance": {k: v for k, v in flatten(shape.nuisance).items() if k != SEED},
         "fixed": flatten(shape.fixed),
     }
-    _check_names(file, sections, mistakes)
+    _check_names(file, sections, [*scientific], mistakes)
+    _check_lengths(file, sections, [*scientific], mistakes)
     grids = {
         name: {path: value if isinstance(value, list) else [value] for path, value in given.items()}
         for name, given in sections.items()
@@ -76,7 +77,8 @@ def parse(file: SpecFile) -> Spec:
         _check_search(file, shape, shape.search, sections, mistakes)
         _check_sampler(file, shape.search, mistakes)
         _check_confirm(file, shape.search, seeds, mistakes)
-    _check_baseline(file, shape, grids["scientific"], mistakes)
+        _check_one_grid(file, [*scientific], mistakes)
+    _check_baseline(file, shape, [grids[name] for name in scientific], mistakes)
     if shape.resolve is not None:
         _check_resolve(file, shape, shape.resolve, seeds, mistakes)
     if mistakes:
@@ -87,7 +89,7 @@ def parse(file: SpecFile) -> Spec:
         name=shape.name,
         question=shape.question,
         data=shape.data,
-        scientific=grids["scientific"],
+        grids=[grids[name] for name in scientific],
         nuisance=grids["nuisance"],
         fixed=sections["fixed"],
         seeds=seeds,
@@ -125,6 +127,15 @@ def _shape(file: SpecFile, mistakes: list[Mistake]) -> Shape:
         sections = {details["loc"][0] for details in error.errors()}
         kept = {k: v for k, v in content.items() if isinstance(k, str) and k not in sections}
         return Shape.model_validate(kept)
+
+
+def _scientific(file: SpecFile, shape: Shape) -> dict[str, dict[str, Any]]:
+    """The grids of scientific values, flat, by their place in the file."""
+    one = not isinstance(file.content.get("scientific"), list)
+    return {
+        "scientific" if one else f"scientific[{number}]": flatten(grid)
+        for number, grid in enumerate(shape.scientific)
+    }
 
 
 def _prune(content: Any, loc: tuple[int | str, ...]) -> None:
@@ -170,8 +181,12 @@ def _class_at(loc: tuple[int | str, ...]) -> type[Settings] | None:
 
 
 def _check_names(
-    file: SpecFile, sections: dict[str, dict[str, Any]], mistakes: list[Mistake]
+    file: SpecFile,
+    sections: dict[str, dict[str, Any]],
+    grids: Sequence[str],
+    mistakes: list[Mistake],
 ) -> None:
+    """Whether each name is known and given in one section; grids may name what others name."""
     owners: dict[str, str] = {}
     for section, given in sections.items():
         for path in given:
@@ -180,14 +195,28 @@ def _check_names(
             elif path not in PARAMETERS:
                 hint = suggest(path, [*PARAMETERS, SEED])
                 mistakes.append(file.mistake(f"{section}.{path}", f"unknown key; {hint}", None))
-            elif path in owners:
+            elif path in owners and not {section, owners[path]} <= {*grids}:
                 problem = f"is also given in {owners[path]}; keep one of the two"
                 mistakes.append(file.mistake(f"{section}.{path}", problem, None))
             owners.setdefault(path, section)
-    if EPOCHS not in owners:
+
+
+def _check_lengths(
+    file: SpecFile,
+    sections: dict[str, dict[str, Any]],
+    grids: Sequence[str],
+    mistakes: list[Mistake],
+) -> None:
+    """Whether every combination has a length."""
+    owners = [section for section, given in sections.items() if EPOCHS in given]
+    if not owners:
         problem = "is missing and needed, in scientific or fixed, as in epochs: [1, 5]"
         mistakes.append(file.mistake(EPOCHS, problem, None))
-    elif owners[EPOCHS] == "nuisance":
+    elif owners[0] in grids:
+        for grid in sorted({*grids} - {*owners}):
+            problem = "is missing and needed, as other grids have it"
+            mistakes.append(file.mistake(f"{grid}.{EPOCHS}", problem, None))
+    elif owners[0] == "nuisance":
         mistakes.append(file.mistake("nuisance.epochs", "belongs into scientific or fixed", None))
 
 
@@ -260,6 +289,13 @@ def _check_search(
         mistakes.append(file.mistake("search.space", str(error), None))
 
 
+def _check_one_grid(file: SpecFile, grids: Sequence[str], mistakes: list[Mistake]) -> None:
+    """Whether the studies of a search are the combinations of one grid."""
+    if len(grids) > 1:
+        problem = "a search has a study for each combination of one grid; give one mapping"
+        mistakes.append(file.mistake("scientific", problem, f"{len(grids)} grids"))
+
+
 def _check_sampler(file: SpecFile, search: Search, mistakes: list[Mistake]) -> None:
     """Whether the sampler can draw from the space."""
     space = search.space
@@ -303,10 +339,20 @@ def _check_confirm(
 
 
 def _check_baseline(
-    file: SpecFile, shape: Shape, scientific: Mapping[str, list[Any]], mistakes: list[Mistake]
+    file: SpecFile,
+    shape: Shape,
+    grids: Sequence[Mapping[str, list[Any]]],
+    mistakes: list[Mistake],
 ) -> None:
     """Whether the baseline names parameters that are compared, with values that they have."""
     space = {} if shape.search is None else shape.search.space
+    scientific = dict.fromkeys(path for grid in grids for path in grid)
+    # A grid that does not name a parameter has its default.
+    listed = {
+        path: [value for grid in grids for value in grid[path]]
+        for path in scientific
+        if all(path in grid for grid in grids)
+    }
     compared = [path for path in (*scientific, *space) if path != EPOCHS]
     for path, value in shape.compare.baseline.items():
         place = f"compare.baseline.{path}"
@@ -320,10 +366,9 @@ def _check_baseline(
         elif path in space and not space[path].holds(value) and value is not None:
             problem = f"lies outside search.space.{path}"
             mistakes.append(file.mistake(place, problem, value))
-        elif path in scientific and value not in (*scientific[path], None, "none"):
-            problem = (
-                f"is none of its values here; {suggest(str(value), map(str, scientific[path]))}"
-            )
+        elif path in listed and value not in (*listed[path], None, "none"):
+            known = {str(each) for each in listed[path]}
+            problem = f"is none of its values here; {suggest(str(value), known)}"
             mistakes.append(file.mistake(place, problem, value))
 
 
@@ -392,15 +437,14 @@ def _check_conditions(
 
 def _check_combinations(file: SpecFile, spec: Spec, mistakes: list[Mistake]) -> None:
     seen: set[str] = set()
-    for scientific in product(spec.scientific):
-        for nuisance in product(spec.nuisance):
-            given = {**spec.fixed, **scientific, **nuisance}
-            for suggested in _suggestions(spec, given):
-                values = {**given, **suggested}
-                for problem in combination_problems(spec.data, values):
-                    if problem not in seen:
-                        seen.add(problem)
-                        mistakes.append(_combination_mistake(file, spec, values, problem))
+    for scientific, nuisance in spec.combinations():
+        given = {**spec.fixed, **scientific, **nuisance}
+        for suggested in _suggestions(spec, given):
+            values = {**given, **suggested}
+            for problem in combination_problems(spec.data, values):
+                if problem not in seen:
+                    seen.add(problem)
+                    mistakes.append(_combination_mistake(file, spec, values, problem))
 
 
 def _suggestions(spec: Spec, given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -21,12 +21,13 @@ def split_scientific(spec: Spec) -> list[Spec]:
 
     Of combinations that mean the same, such as the placements of no attention, the first stays.
     """
-    held = {path: values for path, values in spec.scientific.items() if path != EPOCHS}
-    lengths = {path: values for path, values in spec.scientific.items() if path == EPOCHS}
+    (grid,) = spec.grids
+    held = {path: values for path, values in grid.items() if path != EPOCHS}
+    lengths = {path: values for path, values in grid.items() if path == EPOCHS}
     parts: dict[tuple[str, ...], Spec] = {}
     for chosen in product(*held.values()):
         given = {path: [value] for path, value in zip(held, chosen, strict=True)}
-        part = replace(spec, scientific={**given, **lengths})
+        part = replace(spec, grids=[{**given, **lengths}])
         parts.setdefault(_meaning(part), part)
     return list(parts.values())
 

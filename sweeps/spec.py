@@ -290,8 +290,9 @@ class Shape(Settings):
     data: DataChoice = DataChoice()
     """Data to train on and to evaluate."""
 
-    scientific: dict[str, Any] = {}
-    """Parameters that are compared: every combination is trained."""
+    scientific: list[dict[str, Any]] = Field([{}], min_length=1)
+    """Parameters that are compared: every combination of a grid is trained. One grid, or a list of
+    them where what is compared is no full product."""
 
     nuisance: dict[str, Any] = {}
     """Parameters that are averaged over, the seed among them."""
@@ -310,6 +311,15 @@ class Shape(Settings):
 
     resolve: Resolve | None = None
     """Where `--until-resolved` adds seeds, and when it stops."""
+
+    @field_validator("scientific", mode="before")
+    @classmethod
+    def _grids(cls, given: Any) -> Any:
+        if isinstance(given, dict):
+            return [given]
+        if isinstance(given, list) and given and all(isinstance(each, dict) for each in given):
+            return given
+        raise ValueError("must be a mapping, or a list of mappings")
 
     @field_validator("name")
     @classmethod
@@ -355,7 +365,9 @@ class Spec:
     name: str
     question: str
     data: DataChoice
-    scientific: Mapping[str, list[Any]]
+    grids: Sequence[Mapping[str, list[Any]]]
+    """Values of scientific parameters; every combination within a grid is asked for."""
+
     nuisance: Mapping[str, list[Any]]
     fixed: Mapping[str, Any]
     seeds: list[int]
@@ -363,6 +375,16 @@ class Spec:
     search: Search | None
     compare: Compare
     resolve: Resolve | None
+
+    @property
+    def scientific(self) -> dict[str, list[Any]]:
+        """Every value of each scientific parameter, over all grids."""
+        found: dict[str, list[Any]] = {}
+        for grid in self.grids:
+            for path, values in grid.items():
+                known = found.setdefault(path, [])
+                known += [value for value in values if not _is_among(value, known)]
+        return found
 
     @property
     def evaluate(self) -> list[str]:
@@ -395,9 +417,10 @@ class Spec:
         """
         suggested = suggested or {}
         unique: dict[tuple[str, str, int], Variant] = {}
-        for scientific, nuisance in self._combinations():
+        named = [*self.scientific, *suggested]
+        for scientific, nuisance in self.combinations():
             values = {**self.fixed, **scientific, **nuisance, **suggested}
-            variant = self._variant(fingerprint, values, [*scientific, *suggested], [*nuisance])
+            variant = self._variant(fingerprint, values, named, [*nuisance])
             unique.setdefault((variant.label_json, variant.nuisance_json, variant.epochs), variant)
         return list(unique.values())
 
@@ -410,10 +433,12 @@ class Spec:
         label = {path: resolved[path] for path in scientific if path != EPOCHS}
         return Variant(label, {path: resolved[path] for path in nuisance}, config, epochs)
 
-    def _combinations(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        for first in product(self.scientific):
-            for second in product(self.nuisance):
-                yield first, second
+    def combinations(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Every combination of scientific values with every one of nuisance values."""
+        for grid in self.grids:
+            for first in product(grid):
+                for second in product(self.nuisance):
+                    yield first, second
 
 
 def fresh_seeds(confirm: Confirm, used: Sequence[int]) -> list[int]:
@@ -501,6 +526,11 @@ def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + str(name)] = value
     return flat
+
+
+def _is_among(value: Any, values: Sequence[Any]) -> bool:
+    """Whether a value is there: 1, 1.0 and true are three."""
+    return any(value == each and type(value) is type(each) for each in values)
 
 
 def product(grid: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:

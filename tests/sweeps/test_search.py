@@ -227,6 +227,4 @@ def test_each_combination_of_scientific_values_has_a_study_of_its_own(
     assert all(part.scientific["epochs"] == [1, 2] for part in parts)
     names = {study_name(Sweep(part, {"demo": demo_pack}), spec.search) for part in parts}
     assert len(names) == 2
-    assert split_scientific(replace(spec, scientific={"epochs": [2]}))[0].scientific == {
-        "epochs": [2]
-    }
+    assert split_scientific(replace(spec, grids=[{"epochs": [2]}]))[0].scientific == {"epochs": [2]}

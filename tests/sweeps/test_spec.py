@@ -69,12 +69,13 @@ def test_the_example_of_the_design_parses(parse_text: Parse) -> None:
     assert spec.datasets == ["cifake"], "a search looks at validation alone"
 
 
-def test_the_example_of_the_readme_parses(parse_text: Parse) -> None:
+def test_the_examples_of_the_readme_parse(parse_text: Parse) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (block,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
-    spec = parse_text(block)
+    whole, grids = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    spec = parse_text(whole)
     assert spec.compare.baseline == {"attention": "none"}
     assert spec.search is not None
+    assert len(parse_text("name: a\n" + grids).variants("")) == 1 + 2 * 2
 
 
 def test_data_set_names_take_their_one_spelling(parse_text: Parse) -> None:
@@ -245,6 +246,63 @@ def test_the_training_set_is_evaluated_unless_others_are_named(parse_text: Parse
     assert parse_text("data: {train: demo, evaluate: []}\n" + MINIMAL).evaluate == []
 
 
+GRIDS = """\
+name: a
+data: {train: demo, validation: 100}
+scientific:
+- {model: [base, attn], batch_size: [18], epochs: [2]}
+- {model: [base], batch_size: [32], epochs: [2, 10]}
+- {model: [mini, base], epochs: [10], optimizer: {lr: [0.01]}}
+fixed: {optimizer.momentum: 0.8}
+"""
+
+
+def test_a_list_of_grids_asks_for_the_combinations_of_each(parse_text: Parse) -> None:
+    spec = parse_text(GRIDS)
+    variants = spec.variants("f")
+    assert [
+        (v.label["model"], v.config.batch_size, v.config.optimizer.lr, v.epochs) for v in variants
+    ] == [
+        ("base", 18, 0.001, 2),
+        ("attn", 18, 0.001, 2),
+        ("base", 32, 0.001, 2),
+        ("base", 32, 0.001, 10),
+        ("mini", 32, 0.01, 1),
+        ("base", 32, 0.01, 10),
+    ]
+    assert {tuple(v.label) for v in variants} == {("model", "batch_size", "optimizer.lr")}
+    assert spec.scientific == {
+        "model": ["base", "attn", "mini"],
+        "batch_size": [18, 32],
+        "epochs": [2, 10],
+        "optimizer.lr": [0.01],
+    }
+
+
+def test_a_list_of_one_grid_is_that_grid_and_what_two_grids_name_is_there_once(
+    parse_text: Parse,
+) -> None:
+    grid = "{model: [base, linear], epochs: [1, 2]}"
+    texts = [
+        f"name: a\nscientific: {each}"
+        for each in (grid, f"[{grid}]", f"[{grid}, {{epochs: [2], model: [linear]}}]")
+    ]
+    found = [parse_text(text).variants("f") for text in texts]
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) == 4
+
+
+def test_a_baseline_may_lie_in_any_grid(parse_text: Parse) -> None:
+    text = GRIDS + "compare: {baseline: {batch_size: 18}}\n"
+    assert parse_text(text).compare.baseline == {"batch_size": 18}
+    default = parse_text(text.replace("batch_size: 18}}", "optimizer.lr: 0.001}}"))
+    assert [default.compare.is_baseline(each.label) for each in default.variants("")].count(True)
+    message = refused(parse_text, text.replace("batch_size: 18}}", "model: linear}}"))
+    assert "none of its values here; valid: attn, base, mini" in message
+    message = refused(parse_text, text.replace("batch_size: 18}}", "batch_size: 64}}"))
+    assert "no config has these values" in message
+
+
 # Mistakes: file, line, field, value, and what would be right.
 
 
@@ -338,6 +396,23 @@ def test_the_training_set_is_evaluated_unless_others_are_named(parse_text: Parse
             4,
             ["fixed.batch_size", "one value"],
         ),
+        (
+            "name: a\nscientific:\n- {epochs: 1}\n- {model: bose, epochs: 1}",
+            4,
+            ["scientific[1].model", "'bose'", "mean base"],
+        ),
+        (
+            "name: a\nscientific:\n- {epochs: 1}\n- {model: base}",
+            4,
+            ["scientific[1].epochs", "missing", "other grids"],
+        ),
+        (
+            "name: a\nscientific:\n- {epochs: 1}\n- {epochs: 2, input: rgb}\nfixed: {input: rgb}",
+            5,
+            ["fixed.input", "scientific[1]", "one of the two"],
+        ),
+        ("name: a\nfixed: {epochs: 1}\nscientific: []", 3, ["scientific", "list of mappings"]),
+        ("name: a\nfixed: {epochs: 1}\nscientific: [1]", 3, ["scientific", "list of mappings"]),
         ("name: a\nnuisance: {epochs: 1}", 2, ["nuisance.epochs", "belongs into"]),
         ("name: a\nfixed: {batch_size: 8}", None, ["epochs", "missing"]),
         ("fixed: {epochs: 1}", None, ["name", "missing"]),
@@ -511,6 +586,13 @@ def test_a_search_may_have_one_metric_or_several_and_any_budget(parse_text: Pars
     assert several is not None
     assert several.objectives == [("validation.loss", "min"), ("train_seconds", "min")]
     assert several.budget == {"trials": 3, "hours": 2}
+
+
+def test_a_search_takes_one_grid(parse_text: Parse) -> None:
+    text = searched("optimizer.lr: {uniform: [0.1, 0.2]}")
+    grids = "\nscientific: [{batch_size: [8]}, {batch_size: [16]}]\n"
+    message = refused(parse_text, text + grids)
+    assert "scientific: '2 grids': a search has a study for each combination" in message
 
 
 def test_a_grid_needs_no_budget(parse_text: Parse) -> None:
@@ -688,6 +770,15 @@ def test_an_override_can_name_its_section(parse_text: Parse) -> None:
     assert moved.nuisance == {"batch_size": [8, 16]}
 
 
+def test_an_override_changes_every_grid_that_has_the_parameter(parse_text: Parse) -> None:
+    spec = parse_text(GRIDS, "epochs=[3]", "optimizer.lr=[0.1, 0.2]", "label_smoothing=0.1")
+    assert [grid["epochs"] for grid in spec.grids] == [[3], [3], [3]]
+    assert [grid.get("optimizer.lr") for grid in spec.grids] == [None, None, [0.1, 0.2]]
+    assert spec.fixed["label_smoothing"] == 0.1
+    named = parse_text(GRIDS, "scientific.shuffle=[reshuffle]")
+    assert all(grid["shuffle"] == ["reshuffle"] for grid in named.grids)
+
+
 def test_an_override_reaches_data_name_and_resources(parse_text: Parse) -> None:
     spec = parse_text(
         OVERRIDDEN,
@@ -844,7 +935,9 @@ _SECTIONS = st.fixed_dictionaries(
         "data": st.dictionaries(
             st.sampled_from(["train", "validation", "evaluate", "train_images"]), _CONTENT
         ),
-        "scientific": st.dictionaries(_WORDS, _CONTENT, max_size=3) | _CONTENT,
+        "scientific": st.dictionaries(_WORDS, _CONTENT, max_size=3)
+        | st.lists(st.dictionaries(_WORDS, _CONTENT, max_size=3), max_size=3)
+        | _CONTENT,
         "nuisance": st.dictionaries(_WORDS, _CONTENT, max_size=2) | _CONTENT,
         "fixed": st.dictionaries(_WORDS, _CONTENT, max_size=3) | st.just({"epochs": 1}),
         "resources": _CONTENT,
