@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sweeps.aggregate import cells_table
 from sweeps.objectives import RUN_TABLES
 from sweeps.plan import Cell, make_cells
-from sweeps.proposals import best_labels, proposals
+from sweeps.proposals import best, proposals
 from sweeps.spec import Search, Spec
 from sweeps.store import Store
 
@@ -33,13 +34,21 @@ def confirm_cells(spec: Spec, search: Search, store: Store, tried: Sequence[Cell
     tables = {name: store.read_many(run_ids, name) for name in RUN_TABLES}
     scientific = [path for path in spec.scientific if path in _labels(tried)]
     ranked = proposals(search, cells_table(tried), tables)
-    chosen = best_labels(ranked, scientific, search.confirm.top)
-    wanted = {json.dumps(dict(label), sort_keys=True) for label in chosen}
+    chosen = {
+        json.dumps(dict(proposal.label), sort_keys=True): proposal.reached.epoch
+        for proposal in best(ranked, scientific, search.confirm.top)
+    }
     variants = {
         (cell.variant.label_json, cell.variant.epochs): cell.variant
         for cell in tried
-        if cell.variant.label_json in wanted
+        if cell.variant.label_json in chosen
     }
+    if search.reach is not None:
+        # What took so many epochs to reach a score is asked for what it scores after as many.
+        variants = {
+            (label, chosen[label]): replace(variant, epochs=chosen[label])
+            for (label, _), variant in variants.items()
+        }
     return make_cells(variants.values(), confirming.seeds, "confirm")
 
 

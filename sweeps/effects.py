@@ -189,7 +189,7 @@ def _by_study(tried: Sequence[Proposal], scientific: Sequence[str]) -> dict[str,
     for proposal in tried:
         level = {path: proposal.label[path] for path in scientific if path in proposal.label}
         own = found.setdefault(json.dumps(level, sort_keys=True), [])
-        if not proposal.stopped:
+        if proposal.counts:
             own.append(proposal)
     return dict(sorted(found.items()))
 

@@ -14,12 +14,20 @@ from pydantic import ValidationError
 from cifake.config import Settings
 from cifake.data.choice import DataChoice
 from cifake.errors import InputError, Mistake, suggest
-from cifake.parameters import EPOCHS, PARAMETERS, combination_problems, explain, value_problem
+from cifake.parameters import (
+    EPOCHS,
+    HORIZON,
+    PARAMETERS,
+    combination_problems,
+    explain,
+    value_problem,
+)
 from sweeps.spec import (
     SEED,
     Compare,
     Confirm,
     Dimension,
+    Reach,
     Resolve,
     Resources,
     Scheduler,
@@ -171,6 +179,7 @@ def _class_at(loc: tuple[int | str, ...]) -> type[Settings] | None:
         ("resources",): Resources,
         ("search",): Search,
         ("search", "scheduler"): Scheduler,
+        ("search", "reach"): Reach,
         ("search", "confirm"): Confirm,
         ("compare",): Compare,
         ("resolve",): Resolve,
@@ -274,7 +283,11 @@ def _check_search(
     owners = {path: name for name, given in sections.items() for path in given}
     for path, dimension in search.space.items():
         place = f"search.space.{path}"
-        if path not in PARAMETERS or path == EPOCHS:
+        if path == EPOCHS:
+            problem = "is no dimension; give the most of them in fixed, and schedule.horizon here"
+            mistakes.append(file.mistake(place, problem, None))
+            continue
+        if path not in PARAMETERS:
             hint = suggest(path, [name for name in PARAMETERS if name != EPOCHS])
             mistakes.append(file.mistake(place, f"unknown key; {hint}", None))
             continue
@@ -441,6 +454,8 @@ def _check_combinations(file: SpecFile, spec: Spec, mistakes: list[Mistake]) -> 
         given = {**spec.fixed, **scientific, **nuisance}
         for suggested in _suggestions(spec, given):
             values = {**given, **suggested}
+            if spec.searches_horizon:
+                values[EPOCHS] = min(values[EPOCHS], values.get(HORIZON, values[EPOCHS]))
             for problem in combination_problems(spec.data, values):
                 if problem not in seen:
                     seen.add(problem)

@@ -44,13 +44,15 @@ def _meaning(part: Spec) -> tuple[str, ...]:
 def study_name(part: Sweep, search: Search) -> str:
     """A name that changes with all that a study's values depend on, and with nothing else."""
     spec = part.spec
-    budget = {"trials", "hours", "core_hours", "gpu_hours"}
+    left_out = {"trials", "hours", "core_hours", "gpu_hours", "confirm"}
+    if search.reach is None:
+        left_out.add("reach")  # the names of studies are older than it
     parts = [
         part.fingerprint,
         spec.data.model_dump_json(),
         *(repr(sorted(each.items())) for each in (spec.scientific, spec.nuisance, spec.fixed)),
         repr(spec.seeds),
-        search.model_dump_json(exclude={*budget, "confirm"}),
+        search.model_dump_json(exclude=left_out),
     ]
     return f"{spec.name}-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:12]}"
 
@@ -61,6 +63,6 @@ def single_values(spec: Spec) -> dict[str, Any]:
     return {**spec.fixed, **{path: v[0] for path, v in grids.items() if len(v) == 1}}
 
 
-def length(part: Sweep) -> int:
-    """Epochs of a trial."""
-    return max(cell.variant.epochs for cell in part.cells())
+def length(part: Sweep, proposed: Mapping[str, Any] | None = None) -> int:
+    """Epochs of a trial: of that of some proposed values, or of the longest."""
+    return max(each.epochs for each in part.spec.variants(part.fingerprint, proposed))

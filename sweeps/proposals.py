@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,10 @@ from sweeps.spec import Search
 
 @dataclass(frozen=True)
 class Proposal:
-    """One proposal at the last epoch at which all its seeds have a value."""
+    """One proposal at the last epoch at which all its seeds have a value.
+
+    Of a search for the least time to a score, at the first epoch at which it is reached.
+    """
 
     label: Mapping[str, Any]
     reached: Reached
@@ -34,11 +38,21 @@ class Proposal:
     front: int = 0
     """With several metrics, the front that it is on among those of full length; 0 is the best."""
 
+    short: bool = False
+    """Whether the score that was to be reached is not."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a candidate for the best."""
+        return not self.stopped and not self.short
+
 
 def proposals(
     search: Search, cells: pa.Table, tables: Mapping[RunTable, pa.Table]
 ) -> list[Proposal]:
-    """Every proposal with a value: those of full length first, then the longest, each best first.
+    """Every proposal with a value, best first: those of full length, then the longest.
+
+    In a search for the least time to a score, those that reached it, then those that came nearest.
 
     Args:
         search: the specification's.
@@ -46,36 +60,42 @@ def proposals(
         tables: `objectives.RUN_TABLES` of the runs.
     """
     asked = frame(cells).query("stage == 'search'")
-    values = values_by_epoch(tables, search.metric)
+    values = values_by_epoch(tables, search.read)
     found = []
     for label, group in asked.groupby("label"):
         run_ids = sorted(set(group["run_id"]))
         own = values[values["run_id"].isin(run_ids)]
         whole = [
             reached
-            for reached in means_by_epoch(own, run_ids, search.metric)
+            for reached in means_by_epoch(own, run_ids, search.read)
             if all(math.isfinite(score) for score in reached.scores.values())
             and reached.epoch <= group["epochs"].max()
         ]
         if whole:
-            last = own[own["epoch"] == whole[-1].epoch]
+            there = next(filter(partial(_is_there, search), whole), None)
+            reached = there or whole[-1]
+            last = own[own["epoch"] == reached.epoch]
             found.append(
                 Proposal(
                     label=json.loads(str(label)),
-                    reached=whole[-1],
-                    stopped=whole[-1].epoch < group["epochs"].max(),
+                    reached=reached,
+                    stopped=there is None and reached.epoch < group["epochs"].max(),
                     seeds=len(run_ids),
-                    lows={metric: float(last[metric].min()) for metric in search.metric},
-                    highs={metric: float(last[metric].max()) for metric in search.metric},
+                    lows={metric: float(last[metric].min()) for metric in search.read},
+                    highs={metric: float(last[metric].max()) for metric in search.read},
+                    short=search.reach is not None and there is None,
                 )
             )
     return _ordered(search, found)
 
 
-def best_labels(
-    tried: Sequence[Proposal], scientific: Sequence[str], top: int
-) -> list[Mapping[str, Any]]:
-    """The labels of the best proposals of full length, so many for each study.
+def _is_there(search: Search, reached: Reached) -> bool:
+    reach = search.reach
+    return reach is not None and reach.short(reached.scores[reach.metric]) <= 0
+
+
+def best(tried: Sequence[Proposal], scientific: Sequence[str], top: int) -> list[Proposal]:
+    """The best proposals, so many for each study.
 
     Args:
         tried: best first.
@@ -86,14 +106,14 @@ def best_labels(
     chosen = []
     for proposal in tried:
         study = json.dumps([proposal.label.get(path) for path in scientific])
-        if not proposal.stopped and taken.get(study, 0) < top:
+        if proposal.counts and taken.get(study, 0) < top:
             taken[study] = taken.get(study, 0) + 1
-            chosen.append(proposal.label)
+            chosen.append(proposal)
     return chosen
 
 
 def _ordered(search: Search, found: Sequence[Proposal]) -> list[Proposal]:
-    whole = [proposal for proposal in found if not proposal.stopped]
+    whole = [proposal for proposal in found if proposal.counts]
     scores = [[each.reached.scores[metric] for metric in search.metric] for each in whole]
     ranks = fronts(
         np.asarray(scores, np.float64).reshape(len(whole), len(search.metric)), search.mode
@@ -102,12 +122,17 @@ def _ordered(search: Search, found: Sequence[Proposal]) -> list[Proposal]:
         Proposal(**{**vars(proposal), "front": int(front)})
         for proposal, front in zip(whole, ranks, strict=True)
     ]
-    sign = -1 if search.mode[0] == "max" else 1
 
-    def by_first(proposal: Proposal) -> float:
-        return sign * proposal.reached.scores[search.metric[0]]
+    def loss(proposal: Proposal, metric: str, mode: str) -> float:
+        return (-1 if mode == "max" else 1) * proposal.reached.scores[metric]
 
     several = len(search.metric) > 1
-    ranked.sort(key=lambda each: (each.front if several else 0, by_first(each)))
-    stopped = [proposal for proposal in found if proposal.stopped]
-    return [*ranked, *sorted(stopped, key=lambda each: (-each.reached.epoch, by_first(each)))]
+    ranked.sort(key=lambda each: (each.front if several else 0, loss(each, *search.objectives[0])))
+    rest = [proposal for proposal in found if not proposal.counts]
+    by_length = search.reach is None
+
+    def place(proposal: Proposal) -> tuple[bool, int, float]:
+        epochs = -proposal.reached.epoch if by_length else 0
+        return proposal.stopped, epochs, loss(proposal, *search.watched)
+
+    return [*ranked, *sorted(rest, key=place)]

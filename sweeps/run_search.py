@@ -74,6 +74,7 @@ def run_search(
             storage,
             epochs=length(part),
             resources=part.spec.resources,
+            length=partial(length, part),
         )
 
         def tell(part: Sweep = part, name: str = name) -> None:
@@ -128,7 +129,8 @@ def _tell_known(study: Study, part: Sweep, store: Store) -> int:
     told = 0
     for known in known_points(part, study.search, study.space.context, states):
         if not study.knows(known.params):
-            reached = history(known, store, part.spec.data.train, study.search.metric, study.epochs)
+            epochs = length(part, known.params)
+            reached = history(known, store, part.spec.data.train, study.search.read, epochs)
             told += bool(reached) and study.tell_known(known.params, reached)
     return told
 
@@ -160,12 +162,13 @@ def _make_proposals(
     search, seeds = study.search, len(part.spec.seeds)
     left = study.trials_left()
     runs = None if left is None else left * seeds
+    metric, mode = search.watched
     view = View(
         console,
         runs=runs,
         epochs=None if runs is None else runs * study.epochs,
-        metric=search.metric[0],
-        mode=search.mode[0],
+        metric=metric,
+        mode=mode,
     )
 
     def end(task: Task) -> None:

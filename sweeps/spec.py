@@ -16,10 +16,17 @@ from cifake.config import Config, Settings
 from cifake.data.choice import DataChoice
 from cifake.errors import suggest
 from cifake.models import catalogue
-from cifake.parameters import EPOCHS, make_config
-from cifake.tables import COMPARABLE, SCORES
+from cifake.parameters import EPOCHS, HORIZON, make_config
+from cifake.tables import COMPARABLE, SCORES, higher_is_better
 
 SEED = "seed"
+
+
+COSTS = ("train_seconds", "parameters")
+"""What a search can optimise beside validation scores: training time and size of a run."""
+
+METRICS = (*(f"validation.{score}" for score in SCORES), *COSTS)
+"""All that a search can optimise."""
 
 
 class Resources(Settings):
@@ -58,6 +65,35 @@ class Confirm(Settings):
 
     seeds: int | list[int] = 10
     """A number of seeds that the search did not use, or a list of such."""
+
+
+class Reach(Settings):
+    """A score that a search is to reach in the least training time."""
+
+    metric: str = "validation.accuracy"
+    """`validation.<score>`, the mean over seeds."""
+
+    value: float
+    """What it must be: at least so much, or at most where less is better."""
+
+    @field_validator("metric")
+    @classmethod
+    def _check_metric(cls, metric: str) -> str:
+        if metric not in METRICS or metric in COSTS:
+            raise ValueError(
+                "must be validation.<score>, since the test split chooses nothing; scores: "
+                + ", ".join(SCORES)
+            )
+        return metric
+
+    @property
+    def mode(self) -> str:
+        """Which way is better, `max` or `min`."""
+        return "max" if higher_is_better(self.metric.partition(".")[2]) else "min"
+
+    def short(self, score: float) -> float:
+        """By how much a score falls short of it; 0 or less where it does not."""
+        return self.value - score if self.mode == "max" else score - self.value
 
 
 class Dimension(Settings):
@@ -128,13 +164,6 @@ class Dimension(Settings):
         return list(getattr(self, self.kinds[0]))
 
 
-COSTS = ("train_seconds", "parameters")
-"""What a search can optimise beside validation scores: training time and size of a run."""
-
-METRICS = (*(f"validation.{score}" for score in SCORES), *COSTS)
-"""All that a search can optimise."""
-
-
 class Search(Settings):
     """A search over hyperparameters with Optuna."""
 
@@ -161,6 +190,9 @@ class Search(Settings):
 
     seed: int = Field(0, ge=0)
     """Seed of the sampler."""
+
+    reach: Reach | None = None
+    """A score to be reached; what is optimised then is the training time that it takes."""
 
     scheduler: Scheduler | None = None
     """Early stopping."""
@@ -195,6 +227,8 @@ class Search(Settings):
                 f"{len(self.metric)} metric{'s' * (len(self.metric) > 1)} and {len(self.mode)} "
                 "mode: give one mode, max or min, for each"
             )
+        if self.reach is not None:
+            self._check_reach()
         if len(self.metric) > 1 and self.scheduler is not None:
             raise ValueError("a scheduler compares by one metric; drop it, or the other metrics")
         if len(self.metric) > 1 and self.sampler == "cma_es":
@@ -202,6 +236,29 @@ class Search(Settings):
         if self.sampler != "grid" and not self.budget:
             raise ValueError("needs a budget: trials, hours, core_hours or gpu_hours")
         return self
+
+    def _check_reach(self) -> None:
+        given = {"metric", "mode"} & self.model_fields_set
+        if given and (self.metric, self.mode) != (["train_seconds"], ["min"]):
+            raise ValueError("reach is for the least train_seconds; remove metric and mode")
+        if self.scheduler is not None:
+            raise ValueError(
+                "with reach, what takes longer than the best is stopped; drop scheduler"
+            )
+        if self.sampler == "cma_es":
+            raise ValueError("cma_es knows nothing of a score to reach; take tpe or gp")
+        object.__setattr__(self, "metric", ["train_seconds"])
+        object.__setattr__(self, "mode", ["min"])
+
+    @property
+    def read(self) -> list[str]:
+        """Every metric that is looked at."""
+        return [*self.metric, *([] if self.reach is None else [self.reach.metric])]
+
+    @property
+    def watched(self) -> tuple[str, str]:
+        """The metric that tells how far a trial is, with its mode."""
+        return self.objectives[0] if self.reach is None else (self.reach.metric, self.reach.mode)
 
     @property
     def budget(self) -> dict[str, float]:
@@ -394,6 +451,11 @@ class Spec:
         return [self.data.train] if self.data.evaluate is None else self.data.evaluate
 
     @property
+    def searches_horizon(self) -> bool:
+        """Whether a search proposes how long a schedule is, where a trial then ends."""
+        return self.search is not None and HORIZON in self.search.space
+
+    @property
     def datasets(self) -> list[str]:
         """Every data set that is needed."""
         confirmed = [] if self.confirming is None else self.confirming.evaluate
@@ -429,6 +491,8 @@ class Spec:
     ) -> Variant:
         epochs = catalogue.epochs_allowed(str(values.get("model", "base")), values[EPOCHS])
         config = make_config(self.data, {**values, EPOCHS: epochs}, fingerprint)
+        if self.searches_horizon:
+            epochs = min(epochs, config.schedule.horizon or epochs)
         resolved = config.flat() | {"model": values.get("model", config.model)}
         label = {path: resolved[path] for path in scientific if path != EPOCHS}
         return Variant(label, {path: resolved[path] for path in nuisance}, config, epochs)

@@ -379,16 +379,24 @@ def history(shown: Shown) -> Figure | None:
         )
         for study, group in list(data.groupby("study"))[: frames.MAX_DATASETS]
     )
-    stopped = int(data["stopped"].sum())
+    hollow, stopped = _hollow(shown), int(data["stopped"].sum())
     return Figure(
         id="history",
         title="Proposals in their order",
         caption=f"{_capital(words)} of each proposal, mean over seeds; bars reach from the lowest "
-        "to the highest seed. The line is the best so far. Hollow: stopped early, at fewer epochs.",
-        alt=f"{counted(len(data), 'proposal')}, {stopped} stopped early; the best reaches "
+        "to the highest seed. The line is the best so far. Hollow: {hollow}.",
+        alt=f"{counted(len(data), 'proposal')}, {stopped} {hollow}; the best reaches "
         f"{shown.content.proposals[0].reached.scores[metric]:.4g}.",
         panels=panels,
     )
+
+
+def _hollow(shown: Shown) -> str:
+    """Which proposals are no candidates for the best."""
+    search = None if shown.content.spec is None else shown.content.spec.search
+    if search is None or search.reach is None:
+        return "stopped early, at fewer epochs"
+    return f"short of a {search.reach.metric} of {search.reach.value:g}"
 
 
 def importances(shown: Shown) -> Figure | None:
@@ -428,7 +436,7 @@ def parallel(shown: Shown) -> Figure | None:
         id="parallel",
         title="Proposals across their parameters",
         caption=f"A line is a proposal, the stronger the better by {_objective(axes[-1])}; dashed: "
-        "stopped early. “–”: the parameter does not exist there.",
+        f"{_hollow(shown)}. “–”: the parameter does not exist there.",
         alt=f"{counted(data['proposal'].nunique(), 'proposal')} over {', '.join(axes[:-1])}. "
         + _best_values(data),
         panels=(

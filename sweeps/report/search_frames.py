@@ -37,8 +37,9 @@ def history(content: Content) -> pd.DataFrame:
     Returns:
         `study` (its scientific values; empty for one study), `number` (from 1 in each study),
         `metric`, `value` (mean over seeds), `low`, `high` (lowest and highest seed), `best` (so
-        far, among those of full length; NaN before the first), `epoch` (reached), `seeds`,
-        `stopped`, `front` (0 is the best, for several metrics), `proposal` (its values as text).
+        far, among the candidates for the best; NaN before the first), `epoch` (reached), `seeds`,
+        `stopped` (early, or short of the score to be reached), `front` (0 is the best, for several
+        metrics), `proposal` (its values as text).
     """
     search = _search(content)
     columns = [*_HISTORY, "stopped", "front", "proposal"]
@@ -56,7 +57,7 @@ def history(content: Content) -> pd.DataFrame:
             "high": proposal.highs[first],
             "epoch": proposal.reached.epoch,
             "seeds": proposal.seeds,
-            "stopped": proposal.stopped,
+            "stopped": not proposal.counts,
             "front": proposal.front,
             "proposal": ", ".join(
                 f"{name} {cell_text(value)}"
@@ -103,7 +104,7 @@ def parallel(content: Content) -> pd.DataFrame:
     scores = [proposal.reached.scores[first] for proposal in tried]
     rows = []
     for place, (proposal, score) in enumerate(zip(tried, scores, strict=True), start=1):
-        own = {"proposal": place, "score": score, "stopped": proposal.stopped}
+        own = {"proposal": place, "score": score, "stopped": not proposal.counts}
         for axis, dimension in search.space.items():
             value = proposal.label.get(axis)
             position = NOT_THERE if value is None else _position(dimension, value)

@@ -25,6 +25,7 @@ from sweeps.search.space import Space
 from sweeps.spec import Resources, Search, points
 
 _ABANDONED = "abandoned"
+_SHORT = "short"
 _KNOWN = "known"
 _COSTS = ("core_seconds", "gpu_seconds")
 _SECONDS = "seconds"
@@ -64,6 +65,16 @@ class Ended:
     """Whether it was in the store before anyone proposed it."""
 
 
+@dataclass(frozen=True)
+class _Running:
+    """A proposal that is being trained."""
+
+    trial: optuna.Trial
+    began: float
+    length: int
+    """Epochs at which it ends by itself."""
+
+
 class Study:
     """The proposals of a search under one combination of scientific values.
 
@@ -72,8 +83,9 @@ class Study:
         context: parameters with one value; conditions of the space may look at them.
         name: of the study.
         storage: where it is kept.
-        epochs: length of a trial.
+        epochs: length of the longest trial.
         resources: of a trial.
+        length: that of a trial with some values; by default each is as long as the longest.
         clock: seconds that never go back.
     """
 
@@ -86,12 +98,14 @@ class Study:
         *,
         epochs: int,
         resources: Resources,
+        length: Callable[[Mapping[str, Any]], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.search = search
         self.space = Space(search, context)
         self.epochs = epochs
         self.resources = resources
+        self.length = length or (lambda _: epochs)
         self.clock = clock
         self.began = clock()
         made = len(_trials(storage, name))
@@ -106,13 +120,14 @@ class Study:
             load_if_exists=True,
         )
         self.worked_before = float(self.study.user_attrs.get(_SECONDS, 0.0))
-        self.running: dict[int, tuple[optuna.Trial, float]] = {}
+        self.running: dict[int, _Running] = {}
         self.reported: dict[int, int] = {}
         self.cut_off: set[int] = set()
         self._resume()
         self.spent_before = _spent(self.study.get_trials(deepcopy=False))
         self.distinct = _distinct(self.study.get_trials(deepcopy=False))
         self.size = self._size()
+        self.times = _times(self.study.get_trials(deepcopy=False))
 
     def knows(self, params: Mapping[str, Any]) -> bool:
         """Whether a point was proposed or told before."""
@@ -128,8 +143,9 @@ class Study:
         Returns:
             Whether it was added: one without a value is not.
         """
-        values = [reached[-1].scores[metric] for metric in self.search.metric]
-        if not all(map(math.isfinite, values)):
+        last = next(filter(self._is_there, reached), reached[-1])
+        values = [last.scores[metric] for metric in self.search.metric]
+        if not all(math.isfinite(last.scores[metric]) for metric in self.search.read):
             return False
         metric = self.search.metric[0]
         by_epoch = {each.epoch: each.scores[metric] for each in reached}
@@ -142,9 +158,12 @@ class Study:
                 params=dict(params),
                 distributions=self.space.distributions(params),
                 intermediate_values=steps if single else None,
-                user_attrs={_KNOWN: True, **self._facts(reached[-1])},
+                user_attrs={_KNOWN: True, **self._facts(last)},
+                constraints=self._constraints(last),
             )
         )
+        if self._is_there(last):
+            self.times.append(values[0])
         self.distinct.add(_key(params))
         return True
 
@@ -161,27 +180,29 @@ class Study:
             return None
         trial = self.study.ask()
         params = self.space(trial)
-        self.running[trial.number] = (trial, self.clock())
+        self.running[trial.number] = _Running(trial, self.clock(), self.length(params))
         self.distinct.add(_key(params))
         return Proposal(trial.number, params)
 
     def goes_on(self, number: int, reached: Reached) -> bool:
         """Take down what a proposal reached, and say whether it is to be trained on."""
-        trial, _ = self.running[number]
-        value = reached.scores[self.search.metric[0]]
-        if not math.isfinite(value):
+        trial, length = self.running[number].trial, self.running[number].length
+        value = reached.scores[self.search.watched[0]]
+        if not math.isfinite(value) or self._is_there(reached):
             return False
-        single = len(self.search.metric) == 1
+        prunes = len(self.search.metric) == 1 and self.search.reach is None
         # A trial that is started again reports once more what it had.
-        if single and reached.epoch > self.reported.get(number, 0):
+        if prunes and reached.epoch > self.reported.get(number, 0):
             trial.report(value, reached.epoch)
             self.reported[number] = reached.epoch
-        if reached.epoch >= self.epochs:
+        if reached.epoch >= length:
             return True
         if used_up(_without_trials(self.search.budget), self.spent()) is not None:
             self.cut_off.add(number)
             return False
-        return not (single and trial.should_prune())
+        if self.search.reach is not None:
+            return reached.scores[self.search.metric[0]] < self._longest()
+        return not (prunes and trial.should_prune())
 
     def end(self, number: int, reached: Reached | None) -> None:
         """Take down that a proposal ended.
@@ -190,8 +211,8 @@ class Study:
             number: of the proposal.
             reached: how far it came; null where it failed.
         """
-        trial, began = self.running.pop(number)
-        seconds = self.clock() - began
+        ended = self.running.pop(number)
+        trial, seconds = ended.trial, self.clock() - ended.began
         cost = {"core_seconds": self.resources.cpus, "gpu_seconds": self.resources.gpus}
         for name, units in cost.items():
             trial.set_user_attr(name, seconds * units)
@@ -204,16 +225,22 @@ class Study:
             return
         for name, fact in self._facts(reached).items():
             trial.set_user_attr(name, fact)
-        values = [reached.scores[metric] for metric in self.search.metric]
-        if reached.epoch >= self.epochs and all(map(math.isfinite, values)):
-            self.study.tell(trial, values)
-        else:
+        finite = all(math.isfinite(reached.scores[metric]) for metric in self.search.read)
+        there = self._is_there(reached)
+        if not finite or not (there or reached.epoch >= ended.length):
             self.study.tell(trial, state=TrialState.PRUNED)
+            return
+        values = [reached.scores[metric] for metric in self.search.metric]
+        for name, short in self._constraints(reached).items():
+            trial.set_constraint(name, short)
+        self.study.tell(trial, values)
+        if there:
+            self.times.append(values[0])
 
     def spent(self) -> Spent:
         """What it has cost so far."""
         now = self.clock()
-        running = sum(now - began for _, began in self.running.values())
+        running = sum(now - each.began for each in self.running.values())
         spent = _plus(self.spent_before, running, self.resources, trials=len(self.running))
         return Spent(
             trials=spent.trials,
@@ -242,6 +269,21 @@ class Study:
     def is_exhausted(self) -> bool:
         """Whether every point of the space was proposed."""
         return self.size is not None and len(self.distinct) >= self.size and not self._waiting()
+
+    def _is_there(self, reached: Reached) -> bool:
+        """Whether the score that is to be reached is."""
+        reach = self.search.reach
+        return reach is not None and reach.short(reached.scores[reach.metric]) <= 0
+
+    def _constraints(self, reached: Reached) -> dict[str, float]:
+        """By how much that score is short, as the sampler is told: it learns where it is not."""
+        reach = self.search.reach
+        return {} if reach is None else {_SHORT: reach.short(reached.scores[reach.metric])}
+
+    def _longest(self) -> float:
+        """Seconds by which a proposal has lost: as many as will be taken reached it in less."""
+        taken = 1 if self.search.confirm is None else self.search.confirm.top
+        return sorted(self.times)[taken - 1] if len(self.times) >= taken else math.inf
 
     def _size(self) -> int | None:
         """Points of the space; null for a space without end, or one too large to be exhausted."""
@@ -327,6 +369,15 @@ def _plus(spent: Spent, seconds: float, resources: Resources, trials: int = 1) -
         core_seconds=spent.core_seconds + seconds * resources.cpus,
         gpu_seconds=spent.gpu_seconds + seconds * resources.gpus,
     )
+
+
+def _times(trials: Sequence[FrozenTrial]) -> list[float]:
+    """Seconds of the trials that reached the score that was to be reached."""
+    return [
+        trial.values[0]
+        for trial in trials
+        if trial.state == TrialState.COMPLETE and trial.constraints.get(_SHORT, math.inf) <= 0
+    ]
 
 
 def _distinct(trials: Sequence[FrozenTrial]) -> set[str]:

@@ -529,6 +529,48 @@ def test_the_best_of_a_search_are_confirmed_with_fresh_seeds_on_test(
     assert opened.run_states() == before
 
 
+def test_a_search_for_the_least_time_to_a_score_confirms_after_as_many_epochs(
+    command: Command, store_rows: StoreRows, tmp_path: Path
+) -> None:
+    """Learning rates of logistic regression, of which the lowest learns nothing."""
+    spec = tmp_path / "soon.yaml"
+    spec.write_text(
+        "name: soon\n"
+        "data: {train: demo, validation: 200, train_images: 300}\n"
+        "fixed: {model: linear, batch_size: 32, epochs: 5, schedule: {name: one_cycle}}\n"
+        "nuisance: {seed: 2}\n"
+        "resources: {width: 1}\n"
+        "search:\n"
+        "  sampler: grid\n"
+        "  reach: {metric: validation.auroc, value: 0.6}\n"
+        "  confirm: {top: 1, seeds: 2}\n"
+        "  space:\n"
+        "    optimizer.lr: {choice: [1.0e-8, 0.003]}\n"
+        "    schedule.horizon: {choice: [2, 9]}\n"
+    )
+    store = tmp_path / "store"
+    text = ended(command("run", spec, "--store", store))
+    assert "of 4 proposals reached a validation.auroc of 0.6" in text
+    opened = Store(LocalPlace(store))
+    cells = opened.read_sweep("soon", "cells").to_pylist()
+    longest = {json.loads(c["label"])["schedule.horizon"]: c["epochs"] for c in cells}
+    assert longest.keys() == {2, 9}
+    best = [cell for cell in cells if cell["stage"] == "confirm"]
+    assert [cell["seed"] for cell in best] == [2, 3]
+    assert {json.loads(cell["label"])["optimizer.lr"] for cell in best} == {0.003}
+    (asked,) = {cell["epochs"] for cell in best}
+    tried = [c for c in cells if c["label"] == best[0]["label"] and c["stage"] == "search"]
+    scores = [
+        [row["auroc"] for row in store_rows(store)[cell["run_id"]]["evaluations"]] for cell in tried
+    ]
+    means = [sum(each) / len(each) for each in zip(*scores, strict=False)]
+    assert asked == next(epoch for epoch, mean in enumerate(means, 1) if mean >= 0.6)
+    for cell in best:
+        (row,) = store_rows(store)[cell["run_id"]]["runs"]
+        assert (row["epochs_done"], row["status"]) == (asked, "complete")
+    assert "0 new" in ended(command("run", spec, "--store", store))
+
+
 def test_a_search_is_told_what_the_store_has_and_a_grid_of_points_trains_the_rest(
     command: Command, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from cifake import tables
 from cifake.tables import RunTable
 from sweeps.objectives import fronts, means_by_epoch, values_by_epoch
-from sweeps.proposals import best_labels, proposals
+from sweeps.proposals import best, proposals
 from sweeps.spec import Search
 
 ACCURACY = "validation.accuracy"
@@ -107,6 +107,37 @@ def test_a_search_for_the_least_puts_the_least_first() -> None:
     assert [p.label["optimizer.lr"] for p in tried] == [0.001, 0.01]
 
 
+def test_proposals_that_reach_a_score_come_first_by_the_seconds_that_it_took() -> None:
+    cells, found = searched(
+        {
+            0.01: [[0.80, 0.88, 0.91], [0.80, 0.96, 0.99]],
+            0.04: [[0.91, 0.99], [0.93, 0.99]],
+            0.02: [[0.5, 0.6, 0.7]] * 2,
+            0.03: [[0.5, 0.6, 0.8]] * 2,
+            0.05: [[0.85]] * 2,
+        },
+        length=3,
+    )
+    goal = Search.model_validate(
+        {
+            "trials": 4,
+            "reach": {"metric": ACCURACY, "value": 0.91},
+            "space": {"optimizer.lr": {"log_uniform": [1e-3, 1e-1]}},
+        }
+    )
+    tried = proposals(goal, cells_table(cells), found)
+    facts = [(p.label["optimizer.lr"], p.reached.epoch, p.short, p.stopped) for p in tried]
+    assert facts == [
+        (0.01, 2, False, False),
+        (0.04, 1, False, False),
+        (0.03, 3, True, False),
+        (0.02, 3, True, False),
+        (0.05, 1, True, True),
+    ]
+    assert tried[0].reached.scores == pytest.approx({"train_seconds": 2.0, ACCURACY: 0.92})
+    assert [p.label["optimizer.lr"] for p in best(tried, [], 9)] == [0.01, 0.04]
+
+
 def test_runs_that_were_trained_on_count_at_the_length_asked_for() -> None:
     cells, found = searched({0.01: [[0.5, 0.8, 0.1]] * 2})
     (tried,) = proposals(search(), cells_table(cells), found)
@@ -139,8 +170,8 @@ def test_the_best_of_each_study_are_taken_and_none_that_was_stopped() -> None:
         name: pa.concat_tables([one[name], two[name]]).unify_dictionaries() for name in one
     }
     tried = proposals(search(), cells_table([*first, *second]), both)
-    best = best_labels(tried, ["attention"], 2)
-    assert [(label["attention"], label["optimizer.lr"]) for label in best] == [
+    labels = [proposal.label for proposal in best(tried, ["attention"], 2)]
+    assert [(label["attention"], label["optimizer.lr"]) for label in labels] == [
         ("none", 0.01), ("none", 0.02), ("srm", 0.02), ("srm", 0.01),
     ]  # fmt: skip
 

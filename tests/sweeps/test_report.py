@@ -29,7 +29,7 @@ from sweeps.report.markdown import (
     search_findings,
 )
 from sweeps.report.tried import print_proposals
-from sweeps.spec import Compare, Confirm, Dimension, Search
+from sweeps.spec import Compare, Confirm, Dimension, Reach, Search
 
 NONE = {"attention": "none", "optimizer.lr": 0.01}
 SRM = {"attention": "srm", "optimizer.lr": 0.01}
@@ -336,6 +336,24 @@ def test_several_metrics_are_told_as_a_front() -> None:
     assert "validation.accuracy 0.9000 and parameters 61,241 with lr = 0.1" in sentence
     assert [row.split(" | ")[-1] for row in table.splitlines()[2:]] == ["1 |", "1 |", "2 |"]
     assert_tables_parse(table)
+
+
+def test_a_score_to_be_reached_is_told_with_its_time() -> None:
+    reach = Reach(metric="validation.accuracy", value=0.9)
+    goal = Search.model_validate({"trials": 2, "reach": reach.model_dump(), "space": SEARCH.space})
+    scores = {"train_seconds": 41.0, "validation.accuracy": 0.91}
+    there = Proposal({"lr": 0.1}, Reached(2, scores, scores), False, 2, scores, scores)
+    scores = {"train_seconds": 7.0, "validation.accuracy": 0.85}
+    short = Proposal({"lr": 0.2}, Reached(4, scores, scores), False, 2, scores, scores, short=True)
+    sentence, table = search_findings(goal, [there, short])
+    assert sentence.startswith(
+        "1 of 2 proposals reached a validation.accuracy of 0.9. Soonest after 2 epochs: "
+        "train_seconds 41 and validation.accuracy 0.9100 with lr = 0.1."
+    )
+    assert "| 0.2 | 4 (short) | 7.0000 |" in table
+    assert_tables_parse(table)
+    (nothing, _) = search_findings(goal, [short])
+    assert nothing.startswith("No proposal of 1 reached a validation.accuracy of 0.9; nearest: ")
 
 
 def test_a_search_without_values_says_so() -> None:

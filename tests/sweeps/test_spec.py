@@ -475,7 +475,34 @@ def searched(space: str, rest: str = "", fixed: str = "epochs: 2") -> str:
         (searched("optimizer.lr: {uniform: [0.5, 0.1]}"), ["optimizer.lr", "low end"]),
         (searched("optimizer.momentum: {uniform: [0.5, 1.5]}"), ["momentum", "1.5", "less than"]),
         (searched("optimizer.lr: {uniform: [0.1, 0.2, 0.3]}"), ["optimizer.lr.uniform"]),
-        (searched("epochs: {choice: [1, 2]}"), ["search.space.epochs"]),
+        (searched("epochs: {choice: [1, 2]}"), ["search.space.epochs", "schedule.horizon here"]),
+        (
+            searched("batch_size: {choice: [1]}", "  reach: {metric: test.auroc, value: 0.9}\n"),
+            ["search.reach.metric", "'test.auroc'", "the test split chooses nothing"],
+        ),
+        (
+            searched("batch_size: {choice: [1]}", "  reach: {metric: train_seconds, value: 9}\n"),
+            ["search.reach.metric", "must be validation.<score>"],
+        ),
+        (
+            searched("batch_size: {choice: [1]}", "  reach: {metric: validation.auroc}\n"),
+            ["search.reach.value", "missing"],
+        ),
+        (
+            searched(
+                "batch_size: {choice: [1]}",
+                "  reach: {value: 0.9}\n  metric: validation.auroc\n",
+            ),
+            ["search", "least train_seconds", "remove metric"],
+        ),
+        (
+            searched("batch_size: {choice: [1]}", "  reach: {value: 0.9}\n  scheduler: {}\n"),
+            ["search", "takes longer than the best is stopped", "drop scheduler"],
+        ),
+        (
+            searched("batch_size: {choice: [1]}", "  reach: {value: 0.9}\n  sampler: cma_es\n"),
+            ["search", "cma_es", "take tpe or gp"],
+        ),
         (
             "nuisance: {seed: 2, data.validation_seed: [0, 1]}\n"
             + searched("batch_size: {choice: [1]}"),
@@ -586,6 +613,30 @@ def test_a_search_may_have_one_metric_or_several_and_any_budget(parse_text: Pars
     assert several is not None
     assert several.objectives == [("validation.loss", "min"), ("train_seconds", "min")]
     assert several.budget == {"trials": 3, "hours": 2}
+
+
+def test_a_search_for_a_score_is_for_the_least_training_time(parse_text: Parse) -> None:
+    text = searched("optimizer.lr: {uniform: [0.1, 0.2]}", "  reach: {value: 0.9}\n")
+    search = parse_text(text).search
+    assert search is not None
+    assert search.objectives == [("train_seconds", "min")]
+    assert search.read == ["train_seconds", "validation.accuracy"]
+    assert search.watched == ("validation.accuracy", "max")
+    less = parse_text(text.replace("{value", "{metric: validation.brier, value")).search
+    assert less is not None
+    assert less.watched == ("validation.brier", "min")
+
+
+def test_a_trial_ends_where_the_schedule_that_is_proposed_for_it_ends(parse_text: Parse) -> None:
+    text = searched(
+        "schedule.horizon: {int_uniform: [1, 9]}", fixed="epochs: 4, schedule.name: one_cycle"
+    )
+    spec = parse_text(text)
+    found = {n: spec.variants("f", {"schedule.horizon": n})[0] for n in (1, 3, 4, 9)}
+    assert {n: each.epochs for n, each in found.items()} == {1: 1, 3: 3, 4: 4, 9: 4}
+    assert {n: each.config.schedule.horizon for n, each in found.items()} == {n: n for n in found}
+    constant = parse_text(text.replace("one_cycle", "constant"))
+    assert constant.variants("f", {"schedule.horizon": 1})[0].epochs == 4
 
 
 def test_a_search_takes_one_grid(parse_text: Parse) -> None:

@@ -378,6 +378,128 @@ def test_time_is_counted_over_all_commands(open_study: Callable[..., Study], clo
     assert open_study(search(trials=None, hours=10)).spent().seconds == 3600
 
 
+# A score to be reached in the least time.
+
+GOAL = {"metric": "validation.accuracy", "value": 0.9}
+SIZE = {"model_options.filters": {"int_uniform": [1, 100]}}
+
+
+def timed(epoch: int, accuracy: float, seconds: float) -> Reached:
+    scores = {"validation.accuracy": accuracy, "train_seconds": seconds}
+    return Reached(epoch, scores, dict.fromkeys(scores, 0.0))
+
+
+def raced(study: Study, proposal: Proposal, epoch_seconds: float, *accuracies: float) -> int:
+    """Train a proposal epoch by epoch, for as long as the study wants; how far it came."""
+    for epoch, accuracy in enumerate(accuracies, 1):
+        reached = timed(epoch, accuracy, epoch * epoch_seconds)
+        if not study.goes_on(proposal.number, reached):
+            break
+    study.end(proposal.number, reached)
+    return epoch
+
+
+def test_a_trial_ends_where_the_score_is_reached_and_is_worth_its_seconds(
+    open_study: Callable[..., Study], told: Callable[[], list[Ended]]
+) -> None:
+    study = open_study(search(reach=GOAL, trials=2))
+    early, never = proposed(study)
+    assert raced(study, early, 2.0, 0.8, 0.9, 0.95, 0.97) == 2
+    assert raced(study, never, 0.1, 0.5, 0.6, 0.7, 0.8) == EPOCHS
+    assert [(each.state, each.values) for each in told()] == [
+        ("complete", (pytest.approx(4.0),)),
+        ("complete", (pytest.approx(0.4),)),
+    ]
+    trials = study.study.get_trials()
+    assert [trial.constraints["short"] for trial in trials] == pytest.approx([0.0, 0.1])
+
+
+def test_what_takes_longer_than_those_that_will_be_taken_is_stopped(
+    open_study: Callable[..., Study], told: Callable[[], list[Ended]]
+) -> None:
+    two = search(reach=GOAL, confirm={"top": 2}, trials=5)
+    study = open_study(two)
+    assert raced(study, next(proposed(study)), 1.0, 0.5, 0.9) == 2
+    assert raced(study, next(proposed(study)), 1.0, 0.5, 0.5, 0.9) == 3, "the second is wanted too"
+    assert raced(study, next(proposed(study)), 2.9, 0.5, 0.5, 0.5, 0.9) == 2
+    again = open_study(two)
+    assert raced(again, next(proposed(again)), 2.9, 0.5, 0.5, 0.5, 0.9) == 2, "it is remembered"
+    assert raced(again, next(proposed(again)), 2.9, 0.95) == 1, "but not what is sooner there"
+    assert [each.state for each in told()] == ["complete"] * 2 + ["pruned"] * 2 + ["complete"]
+
+
+def test_a_seed_that_diverged_never_reaches_a_score(
+    open_study: Callable[..., Study], told: Callable[[], list[Ended]]
+) -> None:
+    study = open_study(search(reach=GOAL, trials=1))
+    assert raced(study, next(proposed(study)), 1.0, math.nan) == 1
+    assert [each.state for each in told()] == ["pruned"]
+
+
+def test_a_score_may_be_one_that_is_better_when_it_is_less(
+    open_study: Callable[..., Study],
+) -> None:
+    study = open_study(search(reach={"metric": "validation.loss", "value": 0.2}, trials=1))
+    proposal = next(proposed(study))
+    scores = {"validation.loss": 0.3, "train_seconds": 1.0}
+    assert study.goes_on(proposal.number, Reached(1, scores, scores))
+    scores = {"validation.loss": 0.2, "train_seconds": 2.0}
+    assert not study.goes_on(proposal.number, Reached(2, scores, scores))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_a_sampler_learns_where_the_score_is_not_reached(
+    open_study: Callable[..., Study], sampler: str
+) -> None:
+    """The larger the better and the slower; 60 is enough."""
+    study = open_study(search(SIZE, sampler=sampler, reach=GOAL, trials=30))
+    sizes = []
+    for proposal in proposed(study):
+        sizes.append(size := proposal.params["model_options.filters"])
+        raced(study, proposal, size, *[0.9 + (size - 60) / 1000] * EPOCHS)
+    assert sum(abs(size - 60) for size in sizes[-20:]) / 20 < 18, "drawn at random it is 25"
+
+
+def test_a_known_point_is_worth_the_seconds_to_the_score(
+    open_study: Callable[..., Study], told: Callable[[], list[Ended]]
+) -> None:
+    study = open_study(search(reach=GOAL, trials=1))
+    history = [timed(1, 0.5, 10.0), timed(2, 0.91, 20.0), timed(3, 0.95, 30.0)]
+    assert study.tell_known({"optimizer.lr": 0.01}, history)
+    assert study.tell_known({"optimizer.lr": 0.02}, history[:1])
+    assert [each.values for each in told()] == [(20.0,), (10.0,)]
+    assert study.times == [20.0]
+    assert raced(study, next(proposed(study)), 15.0, 0.5, 0.5, 0.9) == 2
+
+
+# Trials of unequal lengths.
+
+
+def test_a_trial_that_is_shorter_than_others_ends_as_one_that_is_whole(
+    tmp_path: Path, clock: Clock, told: Callable[[], list[Ended]]
+) -> None:
+    storage = open_storage(LocalPlace(tmp_path), alone=True)
+    lengths = {"schedule.horizon": {"choice": [1, 3]}}
+    study = Study(
+        search(lengths, sampler="grid", trials=None),
+        {},
+        "one",
+        storage,
+        epochs=3,
+        resources=Resources(),
+        length=lambda params: params["schedule.horizon"],
+        clock=clock,
+    )
+    study.queue_grid()
+    for proposal in proposed(study):
+        assert study.goes_on(proposal.number, at(1, 0.5))
+        study.end(proposal.number, at(1, 0.5))
+    assert {each.params["schedule.horizon"]: each.state for each in told()} == {
+        1: "complete",
+        3: "pruned",
+    }
+
+
 # What the store knows.
 
 

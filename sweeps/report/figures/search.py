@@ -31,6 +31,8 @@ def history(chart: charts.Figure, shown: Shown) -> Figure:
     panels = chart.panels[:6]
     search = None if shown.content.spec is None else shown.content.spec.search
     metric = "" if search is None else search.metric[0]
+    reach = None if search is None else search.reach
+    hollow = "stopped early" if reach is None else "short of the score to be reached"
     figure, every = canvas(len(panels), 2.1, below=0.2)
     for axes, panel in zip(every, panels, strict=True):
         for stopped, rows in panel.data.groupby("stopped"):
@@ -58,7 +60,7 @@ def history(chart: charts.Figure, shown: Shown) -> Figure:
     dot: dict[str, Any] = {"color": COLOURS[0], "marker": "o", "linestyle": "none"}
     handles = [
         Line2D([], [], label="proposal", **dot),
-        Line2D([], [], label="stopped early", markerfacecolor="white", **dot),
+        Line2D([], [], label=hollow, markerfacecolor="white", **dot),
         Line2D([], [], label="best so far", color=COLOURS[1]),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
