@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,28 @@ def create_aside(path: Path, content: bytes) -> bool:
         except FileExistsError:
             return False
         return True
+
+
+def copy_aside(path: Path, source: Path) -> None:
+    """Let a file have the content of another, so that it appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        link_or_copy(source, folder / path.name)
+        os.replace(folder / path.name, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A new file that shares its blocks with another where the file system can do that.
+
+    Who shares so may replace a file, but never write into it.
+    """
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links; whatever else is wrong recurs
+        shutil.copyfile(source, target)
 
 
 @contextlib.contextmanager

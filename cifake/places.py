@@ -1,7 +1,8 @@
 """Where files live that are read and written whole: a local folder, or a prefix of an object store.
 
 Every file appears whole or not at all: a local one is written aside and renamed, an object is one
-PUT. Whatever goes wrong is an `OSError` that says so in its `strerror`.
+PUT, or several parts of which the store makes one. Whatever goes wrong is an `OSError` that says so
+in its `strerror`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cifake.errors import refuse
-from cifake.files import create_aside, write_aside
+from cifake.files import copy_aside, create_aside, link_or_copy, write_aside
 
 if TYPE_CHECKING:
     import obstore
@@ -26,6 +27,9 @@ SCHEMES = ("s3", "gs", "az")
 
 PATIENCE = 600.0
 """Seconds for which a request to an object store that does not answer is made again."""
+
+_PART = 16 * 2**20
+"""Bytes of a large file that are in memory at a time."""
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
@@ -55,6 +59,25 @@ class Place(Protocol):
 
         Of several at the same time one writes it.
         """
+
+    def parts(self, name: str) -> Iterator[bytes]:
+        """The content of a file that may be large, a part at a time.
+
+        Raises:
+            FileNotFoundError: there is none of that name.
+        """
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Make a local file of the content of a file, of which never more than parts are in memory.
+
+        A file that was cut off on its way is an error; it may be left behind.
+
+        Raises:
+            FileNotFoundError: there is none of that name.
+        """
+
+    def send(self, name: str, path: Path) -> None:
+        """Write a file, or replace it, with the content of a local one, likewise in parts."""
 
     def remove(self, name: str) -> None:
         """Remove a file that may be there."""
@@ -111,6 +134,20 @@ class LocalPlace:
     def create(self, name: str, content: bytes) -> bool:
         """Write a file aside and link it, which fails where there is one."""
         return create_aside(self.path / name, content)
+
+    def parts(self, name: str) -> Iterator[bytes]:
+        """The content of a file, a part at a time."""
+        with (self.path / name).open("rb") as file:
+            while part := file.read(_PART):
+                yield part
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Link a file to another place, or copy it."""
+        link_or_copy(self.path / name, path)
+
+    def send(self, name: str, path: Path) -> None:
+        """Link a file aside, or copy it, and rename it."""
+        copy_aside(self.path / name, path)
 
     def remove(self, name: str) -> None:
         """Remove a file that may be there."""
@@ -211,6 +248,40 @@ class ObjectPlace:
                 # A PUT whose answer was lost is made again, and then finds what it wrote itself.
                 return bytes(obstore.get(self.bucket, self._key(name)).bytes()) == content
         return True
+
+    def parts(self, name: str) -> Iterator[bytes]:
+        """The content of an object by ranges, each of which is asked for again if it fails."""
+        import obstore
+
+        with self._told(name):
+            size = obstore.head(self.bucket, self._key(name))["size"]
+        for start in range(0, size, _PART):
+            length = min(_PART, size - start)
+            with self._told(name):
+                key = self._key(name)
+                part = bytes(obstore.get_range(self.bucket, key, start=start, length=length))
+            if len(part) != length:
+                where = f"{self.url}/{name}"
+                raise OSError(errno.EIO, f"{len(part)} bytes came of {length}", where)
+            yield part
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Write the parts of an object to a file."""
+        try:
+            with path.open("xb") as file:
+                for part in self.parts(name):
+                    file.write(part)
+        except OSError as error:
+            # What writes to an open file does not say which.
+            error.filename = error.filename or os.fspath(path)
+            raise
+
+    def send(self, name: str, path: Path) -> None:
+        """Put a file, a large one in parts that become an object when the last has come."""
+        import obstore
+
+        with self._told(name):
+            obstore.put(self.bucket, self._key(name), path, chunk_size=_PART, max_concurrency=4)
 
     def remove(self, name: str) -> None:
         """Remove an object that may be there."""

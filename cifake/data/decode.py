@@ -53,7 +53,7 @@ class Decoded:
     """Shape (n, 32, 32, 3), uint8; zeros where there is a problem."""
 
     digests: list[bytes]
-    """BLAKE2b of each image's pixels, 16 bytes."""
+    """As `digests_of` gives them."""
 
     problems: list[str | None]
     """Why an image could not be used, or null."""
@@ -69,8 +69,16 @@ def decode(blobs: list[bytes], resample: str | None = None) -> Decoded:
     sheet = Image.new("RGB", (SIDE, SIDE * len(blobs)))  # black where an image is not to be had
     problems = [_decode_one(blob, sheet, i, resample) for i, blob in enumerate(blobs)]
     pixels = np.asarray(sheet).reshape(len(blobs), *PIXELS_SHAPE)
-    digests = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels]
-    return Decoded(pixels, digests, problems)
+    return Decoded(pixels, digests_of(pixels), problems)
+
+
+def digests_of(pixels: npt.NDArray[np.uint8]) -> list[bytes]:
+    """BLAKE2b of each image's pixels, 16 bytes.
+
+    Args:
+        pixels: shape (n, 32, 32, 3), uint8.
+    """
+    return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels]
 
 
 def decode_all(

@@ -1,20 +1,21 @@
 """The packed form of a data set: one uint8 array, one table of what is known of each image.
 
 A pack is a folder of four files: `pixels.npy` of shape (n, 32, 32, 3), `images.parquet`,
-`unreadable.parquet` and `pack.json` with the fingerprint. Images are in canonical order, by split,
-label, classes and pixels, so that a folder, an archive and parquet files of the same content give
-the same pack.
+`unreadable.parquet` and `pack.json` with the fingerprint and what the other files hold. Images are
+in canonical order, by split, label, classes and pixels, so that a folder, an archive and parquet
+files of the same content give the same pack.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,13 @@ from cifake.data import decode
 from cifake.data.raw import LABELS, SPLITS, RawImage
 from cifake.errors import InputError, Mistake, refuse
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the files of a pack change; part of its folder's name, so that a pack of another
 release is neither read nor in the way."""
+
+INFO = "pack.json"
+PIXELS = "pixels.npy"
+TABLE_FILES = {"images": "images.parquet", "unreadable": "unreadable.parquet"}
 
 _NAMED_PROBLEMS = 10
 _BLOCK = 1024
@@ -45,6 +50,8 @@ class PackInfo:
     fingerprint: str
     images: int
     source: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Digest of each of the other files."""
 
 
 @dataclass(frozen=True)
@@ -112,16 +119,17 @@ def open_pack(folder: Path) -> Pack:
         InputError: the folder holds no whole pack of this format.
     """
     try:
-        content = json.loads((folder / "pack.json").read_text())
+        content = json.loads((folder / INFO).read_text())
         if content.get("format") != FORMAT:
             refuse(
                 folder,
                 f"pack format {content.get('format')}, this release reads {FORMAT}; delete it",
             )
         info = PackInfo(**content)
-        pixels = np.load(folder / "pixels.npy", mmap_mode="r")
-        images = tables.decode("images", (folder / "images.parquet").read_bytes())
-        left_out = tables.decode("unreadable", (folder / "unreadable.parquet").read_bytes())
+        pixels = np.load(folder / PIXELS, mmap_mode="r")
+        images, left_out = (
+            tables.decode(name, (folder / file).read_bytes()) for name, file in TABLE_FILES.items()
+        )
     except (OSError, EOFError, ValueError, TypeError, AttributeError) as error:
         refuse(folder, f"not a whole pack ({error}); delete it and pack again")
     if not len(pixels) == len(images) == info.images:
@@ -189,10 +197,10 @@ def write_pack(
     order = sorted(readable, key=lambda i: _sort_key(described[i], digests[i]))
     blocks = _blocks([chunk.pixels for chunk in chunks], order)
     left_out = _unreadable_table(described, problems)
-    described = [described[i] for i in order]
-    digests = [digests[i] for i in order]
-    info = PackInfo(FORMAT, dataset, _fingerprint(described, digests), len(described), source)
-    return store_pack(packs, info, blocks, _images_table(described, digests), left_out)
+    images = _images_table([described[i] for i in order], [digests[i] for i in order])
+    fingerprint = fingerprint_of(images, [digests[i] for i in order])
+    info = PackInfo(FORMAT, dataset, fingerprint, len(images), source)
+    return store_pack(packs, info, blocks, images, left_out)
 
 
 def store_pack(
@@ -214,7 +222,7 @@ def store_pack(
     Raises:
         InputError: the folder cannot be written.
     """
-    folder = packs / _folder_name(info, unreadable_files)
+    folder = packs / folder_name(info, unreadable_files)
     if not folder.exists():
         _write_folder(folder, info, blocks, {"images": images, "unreadable": unreadable_files})
     return open_pack(folder)
@@ -225,7 +233,7 @@ def file_stem(dataset: str) -> str:
     return dataset.replace("/", ".")
 
 
-def _folder_name(info: PackInfo, unreadable_files: pa.Table) -> str:
+def folder_name(info: PackInfo, unreadable_files: pa.Table) -> str:
     """Sets that differ in what could not be read alone are packs apart."""
     name = f"{file_stem(info.dataset)}-{info.fingerprint}-v{FORMAT}"
     if not len(unreadable_files):
@@ -246,10 +254,13 @@ def _write_folder(
     except OSError as error:
         refuse(folder.parent, f"cannot be written ({error.strerror}); set CIFAKE_CACHE")
     try:
-        _write_pixels(aside / "pixels.npy", info.images, blocks)
+        files = {PIXELS: _write_pixels(aside / PIXELS, info.images, blocks)}
         for name, table in contents.items():
-            (aside / f"{name}.parquet").write_bytes(tables.encode(name, table))
-        (aside / "pack.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
+            content = tables.encode(name, table)
+            (aside / TABLE_FILES[name]).write_bytes(content)
+            files[TABLE_FILES[name]] = digest([content])
+        whole = replace(info, files=files)
+        (aside / INFO).write_text(json.dumps(asdict(whole), indent=2) + "\n")
         aside.rename(folder)
     except OSError as error:
         if not folder.exists():
@@ -258,15 +269,28 @@ def _write_folder(
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _write_pixels(path: Path, images: int, blocks: Iterable[bytes | memoryview]) -> None:
-    """Write numpy's file of an array that is never whole in memory."""
+def _write_pixels(path: Path, images: int, blocks: Iterable[bytes | memoryview]) -> str:
+    """Write numpy's file of an array that is never whole in memory, and return its digest."""
     shape = (images, *decode.PIXELS_SHAPE)
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "|u1", "fortran_order": False, "shape": shape}
+    )
+    written = 0
     with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        written = sum(map(file.write, blocks))
+
+        def kept() -> Iterator[bytes | memoryview]:
+            nonlocal written
+            file.write(header.getvalue())
+            yield header.getvalue()
+            for block in blocks:
+                written += file.write(block)
+                yield block
+
+        found = digest(kept())
     if written != math.prod(shape):
         raise ValueError(f"{written:,} bytes of pixels, not {math.prod(shape):,}")
+    return found
 
 
 def _blocks(chunks: Iterable[npt.NDArray[np.uint8]], order: list[int]) -> Iterator[bytes]:
@@ -286,23 +310,39 @@ def _blocks(chunks: Iterable[npt.NDArray[np.uint8]], order: list[int]) -> Iterat
         yield b"".join([images[place] for place in order[start : start + _BLOCK]])
 
 
-def _sort_key(image: RawImage, digest: bytes) -> tuple[object, ...]:
-    return (*_identity(image, digest), image.file_name or "", image.name)
-
-
-def _identity(image: RawImage, digest: bytes) -> tuple[object, ...]:
+def _sort_key(image: RawImage, shown: bytes) -> tuple[object, ...]:
     classes = (image.content_class or "", image.coarse_class or "", image.generator or "")
-    return (SPLITS.index(image.split), image.label, *classes, digest)
+    whence = (image.file_name or "", image.name)
+    return (SPLITS.index(image.split), image.label, *classes, shown, *whence)
 
 
-def _fingerprint(images: list[RawImage], digests: list[bytes]) -> str:
-    """Sixteen hexadecimal digits over what every image shows and says, in canonical order."""
+def fingerprint_of(images: pa.Table, digests: Iterable[bytes]) -> str:
+    """Sixteen hexadecimal digits over what every image shows and says, in their order.
+
+    Args:
+        images: table `images`.
+        digests: of the pixels of each, as `decode.digests_of` gives them.
+    """
     whole = hashlib.sha256()
-    for image, digest in zip(images, digests, strict=True):
-        split, label, content, coarse, generator, _ = _identity(image, digest)
-        whole.update(f"{split}|{label}|{content}|{coarse}|{generator}|".encode())
-        whole.update(digest)
+    columns = ("split", "label", "content_class", "coarse_class", "generator")
+    told = zip(*(images[name].to_pylist() for name in columns), strict=True)
+    for (split, label, content, coarse, generator), shown in zip(told, digests, strict=True):
+        words = f"{content or ''}|{coarse or ''}|{generator or ''}"
+        whole.update(f"{SPLITS.index(split)}|{label}|{words}|".encode())
+        whole.update(shown)
     return whole.hexdigest()[:16]
+
+
+def digest(parts: Iterable[bytes | memoryview]) -> str:
+    """What tells a file of a pack from any other: BLAKE2b, 16 bytes.
+
+    Args:
+        parts: its content.
+    """
+    found = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()
 
 
 def _images_table(images: list[RawImage], digests: list[bytes]) -> pa.Table:

@@ -6,7 +6,6 @@ original, row by row.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cifake.data import corruptions
-from cifake.data.decode import Advance, unwatched
+from cifake.data.decode import Advance, digests_of, unwatched
 from cifake.data.names import Name
-from cifake.data.pack import FORMAT, Pack, PackInfo, store_pack
+from cifake.data.pack import FORMAT, Pack, PackInfo, fingerprint_of, store_pack
 
 _CHUNK = 1024
 _CHUNKS_WORTH_A_POOL = 8
@@ -48,9 +47,8 @@ def derive(
         pixels[start : start + len(chunk)] = chunk
         start += len(chunk)
         advance(len(chunk))
-    info = PackInfo(
-        FORMAT, str(name), _fingerprint(original, name, pixels), len(pixels), original.info.source
-    )
+    fingerprint = fingerprint_of(original.images, digests_of(pixels))
+    info = PackInfo(FORMAT, str(name), fingerprint, len(pixels), original.info.source)
     return store_pack(packs, info, [pixels.data], original.images, original.unreadable_files)
 
 
@@ -66,14 +64,3 @@ def _changed(
         joblib.delayed(corruptions.apply_steps)(np.asarray(pixels[s : s + _CHUNK]), steps)
         for s in starts
     )
-
-
-def _fingerprint(original: Pack, name: Name, pixels: npt.NDArray[np.uint8]) -> str:
-    """Sixteen hexadecimal digits over the original, the steps, and what they gave.
-
-    The pixels are part of it because another release of an encoder may give others.
-    """
-    steps = ",".join(map(str, name.steps))
-    whole = hashlib.sha256(f"{original.info.fingerprint}|{steps}|".encode())
-    whole.update(np.ascontiguousarray(pixels).data)
-    return whole.hexdigest()[:16]

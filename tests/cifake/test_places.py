@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import filecmp
 import pickle
+import random
 import signal
 import string
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +35,64 @@ def test_a_file_comes_back_as_it_was_written_last(place: Place) -> None:
         place.write("a file.bin", content)
         assert place.read("a file.bin") == content
     assert place.files() == ["a file.bin"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 16 * 2**20, 40 * 2**20 + 7])
+def test_a_local_file_is_sent_and_fetched_whole(place: Place, tmp_path: Path, size: int) -> None:
+    content = random.Random(size).randbytes(size)  # noqa: S311 - no secret
+    (tmp_path / "mine").write_bytes(content)
+    place.write("theirs", b"before")
+    place.send("theirs", tmp_path / "mine")
+    assert place.files() == ["theirs"]
+    assert place.sizes() == {"theirs": size}
+    place.fetch("theirs", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == content
+    parts = list(place.parts("theirs"))
+    assert b"".join(parts) == content
+    assert max(map(len, parts), default=0) <= 16 * 2**20
+    (tmp_path / "mine").unlink()
+    assert place.read("theirs") == content
+
+
+def test_what_is_not_there_cannot_be_fetched(place: Place, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        list(place.parts("nothing"))
+    with pytest.raises(FileNotFoundError):
+        place.fetch("nothing", tmp_path / "back")
+    with pytest.raises(FileNotFoundError):
+        place.send("theirs", tmp_path / "nothing")
+    assert place.files() == []
+
+
+TRANSFER = """
+import re, sys
+from pathlib import Path
+from cifake.places import open_place
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+place, folder = open_place(sys.argv[1]), Path(sys.argv[2])
+place.write("x", b"x")
+place.read("x")
+before = peak()
+place.send("large", folder / "mine")
+place.fetch("large", folder / "back")
+print(peak() - before)
+"""
+
+
+def test_a_large_file_is_never_wholly_in_memory(bucket: str, tmp_path: Path) -> None:
+    mib = 256
+    with (tmp_path / "mine").open("wb") as file:
+        for number in range(mib):
+            file.write(number.to_bytes(2, "big") * 2**19)
+    done = subprocess.run(
+        [sys.executable, "-c", TRANSFER, bucket, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert float(done.stdout) < mib / 2
+    assert filecmp.cmp(tmp_path / "mine", tmp_path / "back", shallow=False)
 
 
 NAMES = st.text(string.ascii_letters + string.digits + "-_.é ", min_size=1, max_size=20)
