@@ -71,6 +71,15 @@ class Process:
         host = self.machine.partition("|")[0]
         return f"`{self.what}`, process {self.pid} on {host}, since {self.since} UTC"
 
+    @classmethod
+    def of(cls, root: Place, token: str) -> Process | None:
+        """The owner of a token, as its file in a store says; null if it has none, or a damaged one.
+
+        Raises:
+            OSError: the store cannot be read.
+        """
+        return _process(root.at(OWNERS), token)
+
     def lives(self, silence: float = DEAD_AFTER) -> bool:
         """Whether it lives still. On its own machine it is asked, elsewhere its file says.
 

@@ -25,7 +25,7 @@ _COPIES = 4
 def free(device: str) -> int:
     """Bytes that this process may still take: of a GPU, or of the machine within its limits."""
     if torch.device(device).type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        return _of_gpu(device)
     known = (_of_machine(), _of_cgroup(), _of_process())
     return max(0, min(each for each in known if each is not None))
 
@@ -56,6 +56,13 @@ def is_exhausted(error: BaseException) -> bool:
     """Whether an error says that memory ran out; torch has a class of its own for GPUs only."""
     exhausted = (MemoryError, torch.OutOfMemoryError)
     return isinstance(error, exhausted) or "can't allocate memory" in str(error)
+
+
+def _of_gpu(device: str) -> int:
+    """What is free there, within the share of all that this process may have."""
+    free, total = torch.cuda.mem_get_info(device)
+    share = torch.cuda.get_per_process_memory_fraction(device)
+    return max(0, min(int(free), int(share * total) - torch.cuda.memory_reserved(device)))
 
 
 def _of_machine() -> int:

@@ -23,6 +23,7 @@ from sweeps import compact as compaction
 from sweeps import resolution, specfile, upkeep
 from sweeps.loggers import following, log_runs, open_loggers
 from sweeps.outcome import sweep_status, unfinished, write_cells, write_labels
+from sweeps.packs import unnamed_packs
 from sweeps.plan import Plan
 from sweeps.progress import make_console
 from sweeps.reporting import Choice, report_store, report_sweep, report_sweeps
@@ -32,8 +33,8 @@ from sweeps.run_search import run_confirm, run_search
 from sweeps.search_plan import SearchPlan, plan_search, print_search_plan
 from sweeps.spec import Resolve, Spec
 from sweeps.store import Store
-from sweeps.sweep import Sweep, open_sweep, read_spec, workers_for
-from sweeps.upkeep import print_damage, print_unasked
+from sweeps.sweep import Sweep, open_sweep, read_spec, workers_here
+from sweeps.upkeep import print_damage, print_unasked, print_unnamed
 from sweeps.watch import LostClusterError
 
 app = typer.Typer(
@@ -138,12 +139,12 @@ def plan(
     more: dict[str, Any] = {}
     if until_resolved and parsed.resolve is not None:
         cells, found = current(sweep, parsed.resolve, opened)
-        made = plan_cells(sweep, cells, opened, workers_for(parsed))
+        made = plan_cells(sweep, cells, opened, workers_here(parsed))
         more = {"resolution": resolution.as_dict(found)}
         if not as_json:
             resolution.print_resolution(found, console)
     elif parsed.search is None:
-        made = plan_grid(sweep, opened, workers_for(parsed))
+        made = plan_grid(sweep, opened, workers_here(parsed))
     else:
         made = plan_search(sweep, parsed.search, opened)
     if as_json:
@@ -366,15 +367,19 @@ def gc(
     ] = 1,
     as_json: JsonOption = False,  # noqa: FBT002 - typer makes a flag of it
 ) -> None:
-    """List the runs that no sweep of the store asks for, such as those of `cifake train`."""
+    """List the runs and packs that no sweep asks for, such as the runs of `cifake train`."""
     opened = _with_runs(store)
     found = upkeep.unasked(opened, datetime.timedelta(days=older_than))
+    packs = unnamed_packs(opened)
     if remove:
-        found = upkeep.remove(opened, found)
+        found, packs = upkeep.remove(opened, found), upkeep.remove_packs(opened, packs)
     if as_json:
-        print(json.dumps({"removed": remove, "runs": [asdict(run) for run in found]}, indent=2))
+        facts = {"runs": [asdict(run) for run in found], "packs": [asdict(pack) for pack in packs]}
+        print(json.dumps({"removed": remove, **facts}, indent=2))
     else:
-        print_unasked(found, make_console(), removed=remove)
+        console = make_console()
+        print_unasked(found, console, removed=remove)
+        print_unnamed(packs, console, removed=remove)
 
 
 @app.command()

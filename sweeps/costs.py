@@ -11,8 +11,10 @@ from typing import Any
 
 from cifake.config import Config, DataSettings, leaves
 from cifake.data.pack import Pack, open_pack
+from cifake.data.published import open_near
 from cifake.data.subsets import Split, split_rows
 from cifake.models import catalogue
+from cifake.places import open_place
 from cifake.runs import RunState
 from cifake.stacks import best_width
 
@@ -52,6 +54,9 @@ class Question:
     width: int | None = None
     """The width that is given; null where the fastest is looked for."""
 
+    store: str | None = None
+    """What has the images for machines that cannot read their folder; null on the one that can."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -65,7 +70,7 @@ class Answer:
 def answer(question: Question, report: Callable[[Answer], None]) -> None:
     """Measure where the question is asked: on one core, from a few batches."""
     config = Config.model_validate(question.config)
-    costs = Costs(open_pack(Path(question.pack)), ())
+    costs = Costs(_images(question), ())
     if question.width is None:
         asked = {costs.width(config, question.runs)}
     else:
@@ -73,6 +78,13 @@ def answer(question: Question, report: Callable[[Answer], None]) -> None:
     for width in sorted(asked):
         costs.seconds(config, width)
     report(Answer(config, costs.known(config)))
+
+
+def _images(question: Question) -> Pack:
+    folder = Path(question.pack)
+    if question.store is None:
+        return open_pack(folder)
+    return open_near(folder, open_place(question.store))
 
 
 class Costs:
@@ -192,7 +204,7 @@ class Costs:
 
     def _shape(self, config: Config) -> _Shape:
         if config not in self.shapes:
-            self.shapes[config] = _shape(config.flat())
+            self.shapes[config] = shape_of(config)
         return self.shapes[config]
 
 
@@ -230,6 +242,11 @@ _PATHS = [
     for path, _ in leaves(Config)
     if path.partition(".")[0] in _SHAPING or path == "optimizer.name"
 ]
+
+
+def shape_of(config: Config) -> _Shape:
+    """What the speed and the memory of a config depend on beside the width."""
+    return _shape(config.flat())
 
 
 def _shape(settings: Mapping[str, object]) -> _Shape:

@@ -10,13 +10,13 @@ import functools
 import hashlib
 from collections.abc import Iterable, Mapping
 from importlib import metadata
-from pathlib import Path
 
 import pyarrow as pa
 from pydantic import BaseModel, ValidationError
 
 from cifake import tables
 from cifake.runs import Head, digest
+from sweeps.code import code_digest
 from sweeps.store import Store
 
 FILE = "made.json"
@@ -32,8 +32,6 @@ _LIBRARIES = (
     "vl-convert-python",
 )
 """What numbers and pictures of a report depend on, beside this project's code."""
-
-_CODE = ("cifake", "sweeps")
 
 
 class _Made(BaseModel):
@@ -66,14 +64,7 @@ def inputs(words: Iterable[str], kept: Iterable[pa.Table], heads: Mapping[str, H
 @functools.cache
 def code() -> str:
     """A digest of this project's code and of the versions of what it counts and draws with."""
-    found = hashlib.sha256()
-    root = Path(__file__).resolve().parents[1]
-    for package in _CODE:
-        for path in sorted((root / package).rglob("*")):
-            # Another process may be writing compiled files there, under names that come and go.
-            if path.parent.name != "__pycache__" and path.is_file():
-                found.update(f"{path.relative_to(root)}\0".encode())
-                found.update(path.read_bytes())
+    found = hashlib.sha256(code_digest().encode())
     for library in _LIBRARIES:
         found.update(f"{library} {metadata.version(library)}\0".encode())
     return found.hexdigest()

@@ -10,10 +10,13 @@ class Handout:
 
     Args:
         attempts: how often a task is tried before it stays failed.
+        losses: how often it may lose its worker through no fault of its own before it stays failed
+            as well, so that there is an end.
     """
 
-    def __init__(self, attempts: int) -> None:
+    def __init__(self, attempts: int, losses: int) -> None:
         self.attempts = attempts
+        self.losses = losses
         self.left = 0
         """Tasks that have neither ended nor failed for good."""
 
@@ -24,6 +27,7 @@ class Handout:
         self._waiting: deque[int] = deque()
         self._held: dict[str, int] = {}
         self._failures: Counter[int] = Counter()
+        self._lost: Counter[int] = Counter()
 
     @property
     def wanted(self) -> int:
@@ -49,6 +53,10 @@ class Handout:
         self._held[worker] = self._waiting.popleft()
         return self._held[worker]
 
+    def held(self, worker: str) -> int | None:
+        """The task that a worker has."""
+        return self._held.get(worker)
+
     def end(self, worker: str) -> int:
         """A worker did its task. Which?"""
         self.left -= 1
@@ -69,7 +77,22 @@ class Handout:
                 return None
             task = self._waiting.popleft()
         self._failures[task] += 1
-        if self._failures[task] < self.attempts:
+        return self._again(task, for_good=self._failures[task] >= self.attempts)
+
+    def lose(self, worker: str) -> int | None:
+        """A worker was taken away, as with its machine; its task is tried again after all others.
+
+        Returns:
+            The task if that happened too often.
+        """
+        task = self._held.pop(worker, None)
+        if task is None:
+            return None
+        self._lost[task] += 1
+        return self._again(task, for_good=self._lost[task] >= self.losses)
+
+    def _again(self, task: int, *, for_good: bool) -> int | None:
+        if not for_good:
             self._waiting.append(task)
             return None
         self.left -= 1

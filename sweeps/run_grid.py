@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
+from typing import Any
 
 from rich.console import Console
 
 from cifake.config import Config
 from cifake.provenance import git_commit
 from cifake.runs import RunState
-from sweeps import authentication
-from sweeps.costs import Costs, Question, answer
+from sweeps.costs import Costs, Question, answer, shape_of
 from sweeps.forecast import recorded
 from sweeps.plan import Cell, Plan, make_plan
+from sweeps.probe import Widest
 from sweeps.progress import View
 from sweeps.rounds import Round
+from sweeps.site import connected
 from sweeps.store import Store
-from sweeps.sweep import Sweep, workers_for
+from sweeps.sweep import Sweep, workers_here
 from sweeps.trial import Task, run_stack
 from sweeps.words import duration
 
@@ -68,19 +71,17 @@ def run_cells(
     """
     known = store.run_states()
     costs = _costs(sweep, known)
-    rough = _plan(sweep, cells, store, known, costs, workers_for(sweep.spec))
+    rough = _plan(sweep, cells, store, known, costs, workers_here(sweep.spec))
     if not rough.stacks:
         print_plan(rough, console)
         return []
-    authentication.prepare(address)
-    from sweeps import tuner
-
     problems: list[str] = []
-    with tuner.cluster(address) as cores:
-        workers = workers_for(sweep.spec, cores)
+    with connected(sweep, store, console, address, _widest(sweep, store, rough)) as site:
+        sweep, workers = site.sweep, site.workers
+        costs = _costs(sweep, known)
 
         def rounds() -> Generator[Round]:
-            yield from _measuring(sweep, costs, rough)
+            yield from _measuring(sweep, store, costs, rough)
             plan = _plan(sweep, cells, store, known, costs, workers)
             print_plan(plan, console)
             yield from _training(sweep, store, plan, workers, console, problems)
@@ -90,8 +91,19 @@ def run_cells(
                 yield from _training(sweep, store, plan, workers, console, problems)
 
         with closing(rounds()) as made:
-            tuner.run_rounds(made, sweep.spec.resources)
+            site.run_rounds(made)
     return problems
+
+
+def _widest(sweep: Sweep, store: Store, rough: Plan) -> Widest:
+    """The largest stacks of a plan, of each network that it trains."""
+    widths: dict[str, tuple[dict[str, Any], int]] = {}
+    for stack in rough.stacks:
+        dumped = stack.config.model_dump()
+        shape = repr(shape_of(stack.config))
+        if shape not in widths or widths[shape][1] < len(stack.seeds):
+            widths[shape] = dumped, len(stack.seeds)
+    return Widest(list(widths.values()), str(sweep.train_pack.folder.resolve()), store.address)
 
 
 def _costs(sweep: Sweep, known: Mapping[str, RunState]) -> Costs:
@@ -101,7 +113,7 @@ def _costs(sweep: Sweep, known: Mapping[str, RunState]) -> Costs:
         known.values(),
         measure=None,
         test_images=sweep.test_images,
-        gpus=sweep.spec.resources.gpus > 0,
+        gpus=sweep.uses_gpus,
     )
 
 
@@ -134,17 +146,18 @@ def _questions(sweep: Sweep, costs: Costs, rough: Plan) -> list[Question]:
     return costs.unmeasured(runs, sweep.spec.resources.width)
 
 
-def _measuring(sweep: Sweep, costs: Costs, rough: Plan) -> Iterator[Round]:
+def _measuring(sweep: Sweep, store: Store, costs: Costs, rough: Plan) -> Iterator[Round]:
     """Speeds that the store's history does not tell; what fails here will tell more in its stack.
 
     Args:
         sweep: whose images are trained on.
+        store: that may have them.
         costs: what is known, and learns.
         rough: which runs are to be trained.
     """
     if questions := _questions(sweep, costs, rough):
         yield Round(
-            tasks=questions,
+            tasks=[replace(question, store=store.address) for question in questions],
             run=answer,
             on_report=costs.learn,
             on_end=lambda _question, _problem: None,

@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from cifake.claims import Owner
+from cifake.errors import refuse
 from cifake.provenance import git_commit
 from cifake.runs import RunFolder
-from sweeps import authentication
 from sweeps.confirm import confirm_cells
 from sweeps.known import history, known_points
 from sweeps.parts import length, single_values, split_scientific, study_name
 from sweeps.plan import Cell, Stack
+from sweeps.probe import Widest
 from sweeps.progress import View
 from sweeps.run_grid import run_cells
-from sweeps.spec import Search
+from sweeps.site import connected
+from sweeps.sizing import Sized
+from sweeps.spec import Resources, Search, Spec
 from sweeps.store import Store
-from sweeps.sweep import Sweep, workers_for
+from sweeps.sweep import Sweep
 from sweeps.trial import Task
 from sweeps.upkeep import alone
 
@@ -49,7 +52,6 @@ def run_search(
     Returns:
         The cells of every proposal made so far, and what went wrong, a line for each failed trial.
     """
-    authentication.prepare(address)
     from sweeps.search.storage import open_storage
     from sweeps.search.study import Study, ended
 
@@ -157,8 +159,6 @@ def _make_proposals(
     on_end: Callable[[], None],
 ) -> list[str]:
     """Train what a study proposes while its budget lasts; told whenever a proposal has ended."""
-    from sweeps import tuner
-
     search, seeds = study.search, len(part.spec.seeds)
     left = study.trials_left()
     runs = None if left is None else left * seeds
@@ -175,14 +175,30 @@ def _make_proposals(
         view.stack(len(task.seeds))
         on_end()
 
-    with tuner.cluster(address) as cores, view:
-        return tuner.run_search(
-            study,
-            _task_maker(part, store, git_commit()),
-            view.epoch,
-            end,
-            workers=workers_for(part.spec, cores),
-        )
+    with connected(part, store, console, address, _widest(part, store)) as site, view:
+        study.resources = _charged(part.spec, site.sized)
+        maker = _task_maker(site.sweep, store, git_commit())
+        return site.run_search(study, maker, view.epoch, end)
+
+
+def _charged(spec: Spec, sized: Sized) -> Resources:
+    """What a trial costs of a budget: what it gets, or what was asked for and is not there.
+
+    Raises:
+        InputError: the budget would never be spent.
+    """
+    gpus = sized.gpus or spec.resources.gpus or 0.0
+    if spec.search is not None and set(spec.search.budget) == {"gpu_hours"} and not gpus:
+        problem = "is never spent without a GPU; give trials, hours or core_hours, too"
+        refuse(spec.source, problem, field="search.gpu_hours", value=spec.search.gpu_hours)
+    return Resources(cpus=sized.cpus, gpus=gpus)
+
+
+def _widest(part: Sweep, store: Store) -> Widest:
+    """The stack of all seeds; what the space changes of it is not known beforehand."""
+    config = part.cells()[0].variant.config
+    pack = str(part.train_pack.folder.resolve())
+    return Widest([(config.model_dump(), len(part.spec.seeds))], pack, store.address)
 
 
 def _task_maker(

@@ -16,7 +16,7 @@ from sweeps.known import known_points
 from sweeps.parts import length, single_values, split_scientific, study_name
 from sweeps.spec import Search, points
 from sweeps.store import Store
-from sweeps.sweep import Sweep, workers_for
+from sweeps.sweep import Sweep, workers_here
 from sweeps.words import duration
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def plan_search(sweep: Sweep, search: Search, store: Store) -> SearchPlan:
     place = store.sweep(sweep.spec.name)
     storage = storages.open_storage(place, alone=False) if storages.has_storage(place) else None
     states = list(store.run_states().values())
-    cost = Costs(sweep.train_pack, states, gpus=sweep.spec.resources.gpus > 0)
+    cost = Costs(sweep.train_pack, states, gpus=sweep.uses_gpus)
     studies = []
     for spec in split_scientific(sweep.spec):
         part = Sweep(spec, sweep.packs)
@@ -144,7 +144,7 @@ def plan_search(sweep: Sweep, search: Search, store: Store) -> SearchPlan:
     return SearchPlan(
         studies=studies,
         seeds=len(sweep.spec.seeds),
-        workers=workers_for(sweep.spec),
+        workers=workers_here(sweep.spec),
         confirm_runs=len(studies) * top * len(confirming.seeds) if confirming else 0,
         budget=search.budget,
         width=sweep.spec.resources.width,

@@ -35,8 +35,9 @@ class Resources(Settings):
     cpus: float = Field(1, gt=0, le=1024)
     """Processor cores."""
 
-    gpus: float = Field(0, ge=0, le=64)
-    """Graphics processors, or a share of one."""
+    gpus: float | None = Field(None, ge=0, le=64)
+    """Graphics processors, or a share of one; null for none where the cluster has none, else for a
+    share of one that holds the stack, by measurement."""
 
     width: int | None = Field(None, ge=1, le=10_000)
     """Seeds that are trained as one network, the last ones of a config with fewer. Null: as many as

@@ -108,6 +108,8 @@ class Store:
     def __init__(self, root: Place) -> None:
         self.root = root
         self.archive = Archive(root)
+        self.owner: Owner | None = None
+        """This process, while it has claimed a sweep."""
 
     @classmethod
     def open(cls, root: str, *, create: bool) -> Store:
@@ -143,7 +145,11 @@ class Store:
             Owner(self.root, f"sweeps run {name}") as owner,
             claimed([self.sweep(name)], owner, busy),
         ):
-            yield
+            self.owner = owner
+            try:
+                yield
+            finally:
+                self.owner = None
 
     def run_ids(self) -> list[str]:
         """Every run of the store, whether finished or not."""

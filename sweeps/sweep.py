@@ -14,9 +14,11 @@ from cifake.data.pack import Pack
 from cifake.data.subsets import split_rows
 from cifake.data.uses import check_uses
 from cifake.data.watch import open_watched
+from cifake.devices import has_gpu
 from sweeps import overrides, specfile
 from sweeps.parse import parse
 from sweeps.plan import Cell, Stack, make_cells
+from sweeps.sizing import Sized
 from sweeps.spec import Spec
 from sweeps.store import Store
 from sweeps.trial import Task
@@ -29,6 +31,17 @@ class Sweep:
     spec: Spec
     packs: Mapping[str, Pack]
     """By data set; the training set's comes first."""
+
+    sized: Sized | None = None
+    """What each stack gets of a cluster, once one is known; on a GPU by default if this machine has
+    one."""
+
+    @property
+    def uses_gpus(self) -> bool:
+        """Whether stacks are trained on GPUs, as far as is known."""
+        if self.sized is not None:
+            return self.sized.gpus > 0
+        return bool(has_gpu() if self.spec.resources.gpus is None else self.spec.resources.gpus)
 
     @property
     def train_pack(self) -> Pack:
@@ -72,7 +85,8 @@ class Sweep:
             store=store.address,
             width=width,
             git_commit=commit,
-            gpus=self.spec.resources.gpus,
+            gpus=self.sized.gpus if self.sized else self.spec.resources.gpus or 0.0,
+            fallbacks=self.sized.fallbacks if self.sized else (),
         )
 
 
@@ -108,7 +122,6 @@ def open_sweep(spec: Spec, data: Sequence[str], console: Console) -> Sweep:
     return sweep
 
 
-def workers_for(spec: Spec, cores: int | None = None) -> int:
-    """Stacks that fit at the same time; by default on this machine."""
-    cores = cores or joblib.cpu_count()
-    return max(1, int(cores // spec.resources.cpus))
+def workers_here(spec: Spec) -> int:
+    """Stacks that fit on this machine at the same time."""
+    return max(1, int(joblib.cpu_count() // spec.resources.cpus))

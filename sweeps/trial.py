@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cifake.claims import Owner, Process
 from cifake.config import Config, run_id
-from cifake.data.pack import open_pack
+from cifake.data.published import open_near
 from cifake.places import open_place
 from cifake.record import Record
 from cifake.session import Aim, Member, Progress, Session, failures_recorded
@@ -109,7 +109,9 @@ def run_stack(task: Task, report: Callable[[Report], None]) -> None:
             for name, seed in names.items()
         }
         with failures_recorded(records.values(), task.epochs):
-            packs = {name: open_pack(Path(folder)) for name, folder in task.packs.items()}
+            packs = {
+                name: open_near(Path(folder), store.root) for name, folder in task.packs.items()
+            }
             session = Session(aim, packs, records)
             session.run(lambda progress: report(_report(progress, len(task.seeds))))
 
@@ -127,6 +129,8 @@ def _device(gpus: float) -> tuple[str, tuple[str, ...]]:
     if not gpus:
         return "cpu", ()
     if torch.cuda.is_available():
+        if gpus < 1:  # others have the rest of its memory: none may take it from them
+            torch.cuda.set_per_process_memory_fraction(gpus)
         return "cuda", ()
     return "cpu", (f"trained on the CPU: {gpus:g} GPU was asked for, and torch found none",)
 

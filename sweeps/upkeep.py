@@ -14,11 +14,13 @@ from rich.table import Table
 from cifake import tables
 from cifake.archive import FOLDER, INDEX, Archive
 from cifake.claims import Owner, Process, claim
+from cifake.data import published
 from cifake.errors import InputError
 from cifake.places import Place
 from cifake.record import Record
 from cifake.runs import HEAD, ROW, DamagedError, RunFolder, config_of, state_of
 from cifake.store import run_folder
+from sweeps.packs import Unnamed
 from sweeps.store import Store
 from sweeps.words import counted, duration
 
@@ -27,10 +29,10 @@ LEFT = "is in use by another process now, and left as it is"
 
 @dataclass(frozen=True)
 class Damage:
-    """What cannot be read of one run or sweep, and what it costs to have it again."""
+    """What cannot be read of one run, sweep or pack, and what it costs to have it again."""
 
     where: str
-    """The run or sweep; `tables` for the index of merged tables."""
+    """The run, sweep or pack; `tables` for the index of merged tables."""
 
     problems: tuple[str, ...]
     """File and problem of each."""
@@ -55,13 +57,13 @@ class Unasked:
 
 
 def verify(store: Store, *, repair: bool, advance: Callable[[str], None]) -> Iterator[Damage]:
-    """Check every file of every run, and every table of every sweep.
+    """Check every file of every run and of every pack, and every table of every sweep.
 
     Args:
         store: what is checked.
         repair: whether damaged runs are set back to where they can be read, so that the sweeps that
-            ask for them train the rest again, and damaged tables of sweeps are removed.
-        advance: called with each run before it is checked.
+            ask for them train the rest again, and damaged tables of sweeps and packs are removed.
+        advance: called with each run or pack before it is checked.
     """
     archive = Archive(store.root)  # a new one: what it finds sound is not looked at again
     yield from _verify_index(store, archive, repair=repair)
@@ -79,6 +81,10 @@ def verify(store: Store, *, repair: bool, advance: Callable[[str], None]) -> Ite
     sweeps = store.root.at("sweeps")
     for name in sweeps.folders():
         yield from _verify_sweep(name, sweeps.at(name), repair=repair)
+    packs = store.root.at(published.FOLDER)
+    for name in packs.folders():
+        advance(name)
+        yield from _verify_pack(store, packs.at(name), repair=repair)
 
 
 def _verify_index(store: Store, archive: Archive, *, repair: bool) -> Iterator[Damage]:
@@ -163,6 +169,18 @@ def _verify_sweep(name: str, place: Place, *, repair: bool) -> Iterator[Damage]:
         yield Damage(f"sweep {name}", tuple(problems))
 
 
+def _verify_pack(store: Store, place: Place, *, repair: bool) -> Iterator[Damage]:
+    """Check a pack, which is only a copy: a removed one is put there again by who needs it."""
+    problems = tuple(published.damage(place))
+    if not problems:
+        return
+    if repair:
+        with Owner(store.root, "sweeps verify --repair") as owner:
+            mended = alone(place, owner, partial(published.remove, place))
+        problems = problems if mended else (*problems, LEFT)
+    yield Damage(f"pack {place.name}", problems)
+
+
 def unasked(store: Store, older_than: datetime.timedelta) -> list[Unasked]:
     """The runs that no sweep asks for and that were last written some time ago.
 
@@ -185,6 +203,15 @@ def unasked(store: Store, older_than: datetime.timedelta) -> list[Unasked]:
         for state in store.run_states(set(store.run_ids()) - wanted).values()
         if state.row["updated_at"] < before
     ]
+
+
+def remove_packs(store: Store, packs: Sequence[Unnamed]) -> list[Unnamed]:
+    """Remove packs, those aside that a process is just putting there, and say which."""
+    with Owner(store.root, "sweeps gc --remove") as owner:
+        places = [(pack, store.root.at(published.FOLDER).at(pack.pack)) for pack in packs]
+        return [
+            pack for pack, place in places if alone(place, owner, partial(published.remove, place))
+        ]
 
 
 def remove(store: Store, runs: Sequence[Unasked]) -> list[Unasked]:
@@ -221,6 +248,14 @@ def print_damage(found: Sequence[Damage], runs: int, console: Console, *, repair
     )
     then = "`sweeps run` trains them" if repaired else "`sweeps verify --repair` sets them back"
     console.print(f"{text}; {then}", highlight=False, soft_wrap=True)
+
+
+def print_unnamed(found: Sequence[Unnamed], console: Console, *, removed: bool) -> None:
+    """The packs that no sweep names, and what to do."""
+    for pack in found:
+        text = f"pack {pack.pack}, {pack.size / 1e6:,.1f} MB, which no sweep names"
+        done = ": removed" if removed else "; `sweeps gc --remove` removes it"
+        console.print(f"{text}{done}", highlight=False, soft_wrap=True)
 
 
 def print_unasked(found: Sequence[Unasked], console: Console, *, removed: bool) -> None:

@@ -213,7 +213,7 @@ class Study:
         """
         ended = self.running.pop(number)
         trial, seconds = ended.trial, self.clock() - ended.began
-        cost = {"core_seconds": self.resources.cpus, "gpu_seconds": self.resources.gpus}
+        cost = {"core_seconds": self.resources.cpus, "gpu_seconds": self.resources.gpus or 0.0}
         for name, units in cost.items():
             trial.set_user_attr(name, seconds * units)
         self.spent_before = _plus(self.spent_before, seconds, self.resources)
@@ -367,7 +367,7 @@ def _plus(spent: Spent, seconds: float, resources: Resources, trials: int = 1) -
     return Spent(
         trials=spent.trials + trials,
         core_seconds=spent.core_seconds + seconds * resources.cpus,
-        gpu_seconds=spent.gpu_seconds + seconds * resources.gpus,
+        gpu_seconds=spent.gpu_seconds + seconds * (resources.gpus or 0.0),
     )
 
 

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
-from sweeps.tuner.cluster import cluster
+from sweeps.tuner.cluster import bundle, cluster
 from sweeps.tuner.grid import run_rounds
+from sweeps.tuner.nodes import inspect
+from sweeps.tuner.placing import place
 from sweeps.tuner.search import run_search
 
-__all__ = ["cluster", "run_rounds", "run_search"]
+__all__ = ["bundle", "cluster", "inspect", "place", "run_rounds", "run_search"]

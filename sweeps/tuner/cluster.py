@@ -1,4 +1,4 @@
-"""The Ray cluster that a sweep runs on, and what each of its trials gets of it."""
+"""The Ray cluster that a sweep runs on, and what each of its stacks gets of it."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ from typing import Any
 
 import joblib
 import ray
+from ray.exceptions import AuthenticationError, RayError
 
-from sweeps.spec import Resources
+from cifake.errors import one_line, refuse
+from sweeps.sizing import Sized
 from sweeps.watch import watched
 
 _OBJECT_STORE_BYTES = 80 * 2**20
 
+Bundle = dict[str, float]
+"""What Ray sets aside for a stack."""
+
 
 @contextlib.contextmanager
-def cluster(address: str | None, cpus: int | None = None) -> Iterator[int]:
+def cluster(address: str | None, cpus: int | None = None) -> Iterator[None]:
     """Connect to a Ray cluster, or start one for as long as the block lasts.
 
     Args:
         address: of a running cluster; null starts one on this machine.
         cpus: cores of the cluster to start; by default all.
 
-    Yields:
-        The cores of the cluster.
-
     Raises:
+        InputError: there is no cluster at that address that lets this process in.
         LostClusterError: the one that was started died.
     """
     if address is None:
@@ -41,16 +44,26 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[int]:
             _node_ip_address="127.0.0.1",
         )
     else:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        _connect(address)
     # Failed trials are told in a line each, and their rows have the traceback.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         # Tune waits for ever for the node that is all there is; a larger cluster may get others.
         with watched(_has_nodes) if address is None else contextlib.nullcontext():
-            yield int(resources.get("CPU", 1))
+            yield
     finally:
         ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except AuthenticationError as error:
+        problem = f"does not let this process in ({one_line(error)}); set RAY_AUTH_TOKEN_PATH"
+        refuse("--address", problem, value=address)
+    except (RayError, RuntimeError, ConnectionError, ValueError) as error:
+        problem = f"is no cluster that this process can use ({one_line(error)})"
+        refuse("--address", problem, value=address)
 
 
 def _has_nodes() -> bool:
@@ -58,7 +71,6 @@ def _has_nodes() -> bool:
     return any(node["Alive"] for node in nodes)
 
 
-def bundle(resources: Resources) -> dict[str, float]:
-    """What Ray sets aside for a trial: no GPU where no node has one, lest it wait for ever."""
-    known: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return {"cpu": resources.cpus, "gpu": resources.gpus if known.get("GPU") else 0.0}
+def bundle(sized: Sized) -> Bundle:
+    """What Ray sets aside for a stack."""
+    return {"cpu": sized.cpus, "gpu": sized.gpus}

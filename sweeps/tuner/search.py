@@ -1,18 +1,23 @@
-"""The proposals of a study through Ray Tune, each a trial of all seeds."""
+"""The proposals of a study through Ray Tune, each a task of all seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from ray import tune
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
-from ray.tune.search import Searcher
-
+from sweeps.admission import Terms
+from sweeps.handout import Handout
 from sweeps.objectives import Reached
 from sweeps.search.study import Study
 from sweeps.trial import Report, Task, run_stack
-from sweeps.tuner.fit import ATTEMPTS, fit
+from sweeps.tuner.cluster import Bundle
+from sweeps.tuner.work import ATTEMPTS, LOSSES, Run
+from sweeps.tuner.workers import employ
+
+_MANY = 100_000
+"""Workers that a study with a budget left could do with: as many as there is room for."""
 
 
 def run_search(
@@ -20,139 +25,119 @@ def run_search(
     make_task: Callable[[Mapping[str, Any]], Task],
     on_epoch: Callable[[Report], None],
     on_stack: Callable[[Task], None],
-    *,
-    workers: int,
+    bundle: Bundle,
+    terms: Terms | None = None,
+    say: Callable[[str], None] = print,
 ) -> list[str]:
-    """Try what a study proposes, each proposal as one trial of all seeds, until it has no more.
+    """Try what a study proposes, each proposal as one task of all seeds, until it has no more.
+
+    A worker gets the next proposal when it asks for one, so that it is made with all that is known
+    by then.
 
     Args:
         study: what proposes, and hears what came of it.
         make_task: from proposed values to a task.
-        on_epoch: called after every epoch of every trial.
-        on_stack: called when a trial ends.
-        workers: trials at the same time.
+        on_epoch: called after every epoch of every task.
+        on_stack: called when a task ends.
+        bundle: what a worker gets of the cluster.
+        terms: as `employ` takes them.
+        say: likewise.
 
     Returns:
-        What went wrong, a line for each trial that failed for good.
+        What went wrong, a line for each task that failed for good.
     """
-
-    def trainable(config: dict[str, Any]) -> None:
-        run_stack(config["task"], _tell)
-
-    callback = _Callback(on_epoch, lambda config: on_stack(config["task"]))
-    tune_config = tune.TuneConfig(
-        search_alg=_Proposals(study, make_task),
-        scheduler=_Stopping(study),
-        num_samples=-1,
-        max_concurrent_trials=workers,
-        reuse_actors=True,
-        trial_dirname_creator=lambda trial: str(trial.trial_id),  # else it tells the whole task
-    )
-    retries = tune.FailureConfig(max_failures=ATTEMPTS - 1)
-    return fit(trainable, study.resources, callback, tune_config, failure_config=retries)
+    proposals = _Proposals(study, make_task, on_epoch, on_stack)
+    employ(proposals, bundle, terms=terms, say=say)
+    return proposals.problems
 
 
-class _Proposals(Searcher):
-    """What a study proposes, as Tune asks for it."""
+@dataclass
+class _Tried:
+    """A proposal that is being tried."""
 
-    def __init__(self, study: Study, make_task: Callable[[Mapping[str, Any]], Task]) -> None:
-        super().__init__()
-        self.study = study
-        self.make_task = make_task
-        self.numbers: dict[str, int] = {}
+    number: int
+    """Of the trial in its study."""
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles it to restore an experiment, which we never do: the study's storage resumes.
-        return {}
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The next proposal."""
-        proposal = self.study.propose()
-        if proposal is None:
-            finished: Any = Searcher.FINISHED  # a word, which Ray's signature leaves out
-            return finished  # type: ignore[no-any-return]
-        self.numbers[trial_id] = proposal.number
-        return {"number": proposal.number, "task": self.make_task(proposal.params)}
-
-    def on_trial_complete(
-        self,
-        trial_id: str,
-        result: dict[str, Any] | None = None,
-        error: bool = False,  # noqa: FBT001, FBT002 - Ray calls it so
-    ) -> None:
-        """A trial ended."""
-        reached = None if error or result is None else _reached(result)
-        self.study.end(self.numbers.pop(trial_id), reached)
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing, for the same reason."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing, for the same reason."""
+    task: Task
+    reached: Reached | None = None
 
 
-class _Stopping(FIFOScheduler):
-    """Trials in the order of their proposals, each as long as its study wants it."""
+class _Proposals:
+    """The proposals of a study as work."""
 
-    def __init__(self, study: Study) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.study = study
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """An epoch ended."""
-        del tune_controller
-        reached = _reached(result)
-        stays = reached is None or self.study.goes_on(trial.config["number"], reached)
-        return TrialScheduler.CONTINUE if stays else TrialScheduler.STOP
-
-
-def _reached(result: Mapping[str, Any]) -> Reached | None:
-    """How far a trial is; null where it has not reported yet."""
-    if "report" not in result:
-        return None
-    report: Report = result["report"]
-    return Reached(report.epoch, report.scores, report.stds)
-
-
-class _Callback(tune.Callback):
-    """Turns Tune's events into calls that know nothing of Tune."""
+    paced = True  # no epoch is trained beyond the one that a scheduler stops at
 
     def __init__(
-        self, on_epoch: Callable[[Report], None], on_stack: Callable[[dict[str, Any]], None]
+        self,
+        study: Study,
+        make_task: Callable[[Mapping[str, Any]], Task],
+        on_epoch: Callable[[Report], None],
+        on_stack: Callable[[Task], None],
     ) -> None:
+        self.study = study
+        self.make_task = make_task
         self.on_epoch = on_epoch
         self.on_stack = on_stack
+        self.handout = Handout(ATTEMPTS, LOSSES)
+        self.tried: list[_Tried] = []
+        self.has_more = True
+        self.problems: list[str] = []
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles callbacks to restore an experiment, which we never do: the store resumes.
-        return {}
+    @property
+    def wanted(self) -> int:
+        """Tasks in hands or to be tried again; without end while the study may propose more."""
+        return _MANY if self.has_more else self.handout.left
 
-    def on_trial_result(
-        self,
-        iteration: int,
-        trials: list[Any],
-        trial: Any,
-        result: dict[str, Any],
-        **info: Any,
-    ) -> None:
-        """An epoch ended."""
-        del iteration, trials, trial, info
-        if "report" in result:
-            self.on_epoch(result["report"])
+    @property
+    def expects(self) -> bool:
+        """A worker for which there is no proposal ends."""
+        return False
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial ended."""
-        del iteration, trials, info
-        self.on_stack(trial.config)
+    def take(self, worker: str) -> Run | None:
+        """What is to be tried again, else a new proposal."""
+        number = self.handout.take(worker)
+        if number is None:
+            self._propose()
+            number = self.handout.take(worker)
+        return None if number is None else partial(run_stack, self.tried[number].task)
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial failed for good."""
-        del iteration, trials, info
-        self.on_stack(trial.config)
+    def heard(self, worker: str, report: Any) -> bool:
+        """An epoch ended; the study says whether there is another."""
+        tried = self._of(worker)
+        self.on_epoch(report)
+        tried.reached = Reached(report.epoch, report.scores, report.stds)
+        return self.study.goes_on(tried.number, tried.reached)
 
+    def ended(self, worker: str) -> None:
+        """A task came to its end, or was stopped."""
+        tried = self.tried[self.handout.end(worker)]
+        self.study.end(tried.number, tried.reached)
+        self.on_stack(tried.task)
 
-def _tell(report: Report) -> None:
-    tune.report({"report": report})
+    def failed(self, worker: str, problem: str) -> None:
+        """A task failed."""
+        self._end(self.handout.fail(worker), problem)
+
+    def lost(self, worker: str, problem: str) -> None:
+        """A task lost its worker."""
+        self._end(self.handout.lose(worker), problem)
+
+    def _propose(self) -> None:
+        proposal = self.study.propose() if self.has_more else None
+        if proposal is None:
+            self.has_more = False
+            return
+        self.tried.append(_Tried(proposal.number, self.make_task(proposal.params)))
+        self.handout.add(1)
+
+    def _of(self, worker: str) -> _Tried:
+        number = self.handout.held(worker)
+        if number is None:
+            raise RuntimeError("a worker reports before there is work")
+        return self.tried[number]
+
+    def _end(self, number: int | None, problem: str) -> None:
+        if number is not None:
+            self.study.end(self.tried[number].number, None)
+            self.problems.append(problem)
+            self.on_stack(self.tried[number].task)

@@ -17,7 +17,6 @@ from typing import Any
 
 from sweeps import authentication
 from sweeps.rounds import Round
-from sweeps.spec import Resources
 from sweeps.trial import Report, Task
 from tests.benchmarks.measure import Outcome
 
@@ -83,7 +82,7 @@ def _run(cells: int) -> dict[str, Any]:
         del task
 
     begun = time.perf_counter()
-    tuner.run_rounds([Round(tasks=tasks, run=_null, on_report=hear, on_end=end)], Resources(cpus=1))
+    tuner.run_rounds([Round(tasks=tasks, run=_null, on_report=hear, on_end=end)], {"cpu": 1})
     seconds = time.perf_counter() - begun
     if problems or (reports, ended) != (cells, cells):
         raise ValueError(f"{ended} of {cells} cells ended, {reports} reported: {problems[:3]}")

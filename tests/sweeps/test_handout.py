@@ -9,7 +9,7 @@ from sweeps.handout import Handout
 
 
 def filled(tasks: int, attempts: int) -> Handout:
-    handout = Handout(attempts)
+    handout = Handout(attempts, losses=4)
     handout.add(tasks)
     return handout
 
@@ -50,8 +50,49 @@ def test_a_worker_that_dies_when_all_tasks_are_in_other_hands_costs_none() -> No
     assert handout.end("a") == 0
 
 
+def test_a_task_that_lost_its_worker_uses_up_no_attempt() -> None:
+    handout = filled(1, attempts=1)
+    for worker in "abc":
+        assert handout.take(worker) == 0
+        assert handout.lose(worker) is None
+    assert handout.take("d") == 0
+    assert handout.end("d") == 0
+    assert handout.left == 0
+
+
+def test_a_task_that_lost_its_worker_comes_after_all_others() -> None:
+    handout = filled(3, attempts=2)
+    assert handout.take("a") == 0
+    assert handout.lose("a") is None
+    assert [handout.take(worker) for worker in ("b", "c", "d")] == [1, 2, 0]
+
+
+def test_a_task_that_loses_worker_after_worker_fails_in_the_end() -> None:
+    handout = filled(1, attempts=2)
+    lost = []
+    for worker in "abcd":
+        handout.take(worker)
+        lost.append(handout.lose(worker))
+    assert lost == [None, None, None, 0]
+    assert handout.left == 0
+
+
+def test_a_worker_that_is_lost_before_it_has_a_task_costs_none() -> None:
+    handout = filled(1, attempts=1)
+    assert handout.lose("a") is None
+    assert handout.take("b") == 0
+
+
+def test_failures_and_losses_are_counted_apart() -> None:
+    handout = filled(1, attempts=2)
+    for worker, happens in zip("abcd", (handout.lose, handout.fail) * 2, strict=True):
+        handout.take(worker)
+        last = happens(worker)
+    assert last == 0, "the second failure, in spite of two losses"
+
+
 def test_tasks_that_are_expected_want_workers_before_they_are_known() -> None:
-    handout = Handout(attempts=2)
+    handout = Handout(attempts=2, losses=4)
     assert handout.wanted == 0
     handout.add(1, ahead=3)
     assert (handout.left, handout.wanted) == (1, 3)

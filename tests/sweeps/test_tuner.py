@@ -18,7 +18,6 @@ authentication.prepare(None)
 from ray.tune.experiment import Trial
 from sweeps import tuner
 from sweeps.rounds import Round
-from sweeps.spec import Resources
 from sweeps.trial import Report, Task
 
 def null(task, report):
@@ -50,7 +49,7 @@ def run(name, count, work):
             kept.append(sum(isinstance(each, Trial) for each in gc.get_objects()))
     tasks = [Task({}, (n,), 1, (1,), {}, (), sys.argv[1]) for n in range(count)]
     only = Round(tasks=tasks, run=work, on_report=reports.append, on_end=end)
-    tuner.run_rounds([only], Resources(cpus=1))
+    tuner.run_rounds([only], {"cpu": 1})
     found = {"problems": problems, "reports": len(reports), "ended": sorted(ended), "kept": kept}
     print("result:", json.dumps({"name": name, **found}), flush=True)
 
@@ -71,7 +70,7 @@ def follow():
                 ahead=4 if first == 0 else 0,
             )
         ended.append(len(heard))
-    tuner.run_rounds(rounds(), Resources(cpus=1))
+    tuner.run_rounds(rounds(), {"cpu": 1})
     heard.sort()
     found = {"pids": [pid for _, pid, _ in heard], "heard": ended}
     print("result:", json.dumps({"name": "rounds", **found}), flush=True)
@@ -81,7 +80,7 @@ def broken():
         yield Round(tasks=[0], run=where, on_report=print, on_end=lambda task, problem: None)
         raise ValueError("no second round")
     try:
-        tuner.run_rounds(rounds(), Resources(cpus=1))
+        tuner.run_rounds(rounds(), {"cpu": 1})
     except Exception as error:
         print("result:", json.dumps({"name": "broken", "error": str(error)}), flush=True)
 

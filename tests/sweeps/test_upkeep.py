@@ -13,8 +13,12 @@ from typing import Any
 import pytest
 
 from cifake import tables
-from cifake.places import open_place
+from cifake.claims import Owner, claimed
+from cifake.data.pack import Pack
+from cifake.data.published import FOLDER, publish
+from cifake.places import Place, open_place
 from sweeps import aggregate, upkeep
+from sweeps.packs import PACKS, unnamed_packs
 from sweeps.store import Store
 from sweeps.trial import Task
 from tests.sweeps.trials import ran, run_of, trained
@@ -221,6 +225,77 @@ def test_runs_in_an_object_store_are_removed_whole(make_task: MakeTask, bucket: 
     assert upkeep.remove(store, [run]) == [run]
     assert store.run_states() == {}
     assert store.run(run.run_id).place.files() == []
+
+
+# Packs, which sweeps on clusters put into their store
+
+
+def published(store: Store, pack: Pack) -> Place:
+    """Put a pack into a store, as a sweep does that names it."""
+    with Owner(store.root, "test") as owner:
+        publish(pack, store.root, owner)
+    return store.root.at(FOLDER).at(pack.folder.name)
+
+
+def named(store: Store, pack: Pack, sweep: str = "a") -> None:
+    store.write_sweep(sweep, PACKS, json.dumps({"demo": pack.folder.name}).encode())
+
+
+def test_a_damaged_pack_is_found_and_removed(command: Command, task: Task, demo_pack: Pack) -> None:
+    place = published(Store(open_place(task.store)), demo_pack)
+    assert verified(task.store) == []
+    content = bytearray(place.read("pixels.npy"))
+    content[-1] ^= 1
+    place.write("pixels.npy", bytes(content))
+    result = command("verify", "--store", task.store)
+    assert result.returncode == 1
+    assert f"pack {demo_pack.folder.name}\n  pixels.npy is damaged\n" in result.stdout
+    (found,) = verified(task.store, repair=True)
+    assert found.problems == ("pixels.npy is damaged",)
+    assert place.files() == []
+    assert verified(task.store) == []
+    assert published(Store(open_place(task.store)), demo_pack).files(), "it is put there again"
+
+
+def test_a_pack_that_another_puts_there_now_is_left_alone(task: Task, demo_pack: Pack) -> None:
+    store = Store(open_place(task.store))
+    place = published(store, demo_pack)
+    place.remove("images.parquet")
+    with Owner(store.root, "test") as owner, claimed([place], owner, lambda _: None):
+        (found,) = verified(task.store, repair=True)
+        assert found.problems == ("images.parquet is missing", upkeep.LEFT)
+        assert upkeep.remove_packs(store, unnamed_packs(store)) == []
+    assert "pixels.npy" in place.files()
+
+
+def test_packs_that_no_sweep_names_are_listed_and_removed(
+    command: Command, task: Task, demo_pack: Pack
+) -> None:
+    store = Store(open_place(task.store))
+    place = published(store, demo_pack)
+    left = store.root.at(FOLDER).at("other-0-v3")
+    left.write("pixels.npy", b"the beginning of a pack")
+    named(store, demo_pack)
+    listed = command("gc", "--store", task.store).stdout
+    assert "pack other-0-v3, 0.0 MB, which no sweep names; `sweeps gc --remove`" in listed
+    assert demo_pack.folder.name not in listed
+    facts = json.loads(command("gc", "--store", task.store, "--json").stdout)
+    assert facts["packs"] == [{"pack": "other-0-v3", "size": 23}]
+    assert command("gc", "--store", task.store, "--remove").returncode == 0
+    assert left.files() == []
+    assert "pixels.npy" in place.files()
+
+
+def test_what_a_sweep_names_must_be_known_before_a_pack_is_removed(
+    command: Command, task: Task, demo_pack: Pack
+) -> None:
+    store = Store(open_place(task.store))
+    place = published(store, demo_pack)
+    store.write_sweep("a", PACKS, b"nonsense")
+    refused = command("gc", "--store", task.store, "--remove")
+    assert refused.returncode == 2
+    assert f"{PACKS}: is damaged; delete it" in refused.stderr
+    assert "pixels.npy" in place.files()
 
 
 @pytest.mark.parametrize("name", ["verify", "gc"])
