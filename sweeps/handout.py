@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Collection
 
 
 class Handout:
@@ -33,6 +34,21 @@ class Handout:
     def wanted(self) -> int:
         """Workers there is work for, or will be; with none, all is done."""
         return max(self.left, self.ahead)
+
+    @property
+    def waiting(self) -> list[int]:
+        """Tasks in nobody's hands, in the order in which they are handed out."""
+        return list(self._waiting)
+
+    @property
+    def in_hands(self) -> int:
+        """How many others there are."""
+        return len(self._held)
+
+    def withdraw(self, tasks: Collection[int]) -> None:
+        """Give up tasks that wait; others come in their place."""
+        self._waiting = deque(task for task in self._waiting if task not in tasks)
+        self.left -= len(tasks)
 
     def add(self, tasks: int, *, ahead: int = 0) -> None:
         """Add some tasks, numbered on from the last; they are handed out in this order.

@@ -399,6 +399,25 @@ def _pack(
     return [stack for stack, _ in timed], length if found or not timed else None
 
 
+def divided(stacks: Sequence[Stack], cost: Cost, workers: int) -> dict[int, list[Stack]]:
+    """The parts of some stacks that are split since there are more workers than there were.
+
+    Args:
+        stacks: that wait; none is begun.
+        cost: what training costs.
+        workers: that have nothing else to do.
+
+    Returns:
+        By place among the stacks; those that stay whole are left out.
+    """
+    parts, _ = _pack([], list(stacks), cost, workers)
+    found = {
+        place: [p for p in parts if p.config == stack.config and set(p.seeds) <= set(stack.seeds)]
+        for place, stack in enumerate(stacks)
+    }
+    return {place: each for place, each in found.items() if len(each) > 1}
+
+
 def _parts(stack: Stack, widths: Sequence[int]) -> list[Stack]:
     """A stack cut into some of so many runs each."""
     ends = [0, *accumulate(widths)]

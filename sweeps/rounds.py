@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 Run = Callable[[Any, Callable[[Any], None]], None]
 """What does a task, and is given where to report."""
+
+
+Divide = Callable[[Sequence[Any], int], Mapping[int, Sequence[Any]]]
+"""Of tasks that wait, and workers that could do them, the parts that come in the place of some: by
+place among the tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +30,9 @@ class Round:
 
     on_end: Callable[[Any, str | None], None]
     """Called when a task ends, or with a line of what went wrong when it has failed for good."""
+
+    divide: Divide | None = None
+    """Asked for smaller tasks when there are more workers than tasks that wait."""
 
     ahead: int = 0
     """Tasks that are expected to follow, so that workers wait for them; 0 for the last round."""

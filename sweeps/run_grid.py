@@ -14,8 +14,9 @@ from cifake.config import Config
 from cifake.provenance import git_commit
 from cifake.runs import RunState
 from sweeps.costs import Costs, Question, answer, shape_of
+from sweeps.division import Division
 from sweeps.forecast import recorded
-from sweeps.plan import Cell, Plan, make_plan
+from sweeps.plan import Cell, Plan, Stack, make_plan
 from sweeps.probe import Widest
 from sweeps.progress import View
 from sweeps.rounds import Round
@@ -84,11 +85,11 @@ def run_cells(
             yield from _measuring(sweep, store, costs, rough)
             plan = _plan(sweep, cells, store, known, costs, workers)
             print_plan(plan, console)
-            yield from _training(sweep, store, plan, workers, console, problems)
+            yield from _training(sweep, store, plan, workers, costs, console, problems)
             while following is not None and (more := following(problems)) is not None:
                 plan = _plan(sweep, more, store, store.run_states(), costs, workers)
                 print_plan(plan, console)
-                yield from _training(sweep, store, plan, workers, console, problems)
+                yield from _training(sweep, store, plan, workers, costs, console, problems)
 
         with closing(rounds()) as made:
             site.run_rounds(made)
@@ -166,7 +167,13 @@ def _measuring(sweep: Sweep, store: Store, costs: Costs, rough: Plan) -> Iterato
 
 
 def _training(
-    sweep: Sweep, store: Store, plan: Plan, workers: int, console: Console, problems: list[str]
+    sweep: Sweep,
+    store: Store,
+    plan: Plan,
+    workers: int,
+    costs: Costs,
+    console: Console,
+    problems: list[str],
 ) -> Iterator[Round]:
     """The stacks of a plan; what goes wrong is added to the problems."""
     # A kill must not change which runs are trained together: the next plan keeps to this one.
@@ -188,6 +195,11 @@ def _training(
         predicted_seconds=plan.predicted_seconds,
     )
 
+    def make_task(stack: Stack) -> Task:
+        return sweep.task(stack, store, commit, width=len(stack.seeds))
+
+    division = Division(store, sweep.spec.name, costs, make_task)
+
     def end(task: Task, problem: str | None) -> None:
         view.stack(len(task.seeds))
         if problem is not None:
@@ -195,9 +207,8 @@ def _training(
 
     with view, forecast:
         yield Round(
-            tasks=[
-                sweep.task(stack, store, commit, width=len(stack.seeds)) for stack in plan.stacks
-            ],
+            tasks=division.tasks(plan.stacks),
+            divide=None if sweep.spec.resources.width else division.divide,
             run=run_stack,
             on_report=view.epoch,
             on_end=end,

@@ -43,7 +43,12 @@ class Site:
         """Run every task of every round, as many at the same time as there is room for."""
         from sweeps import tuner
 
-        tuner.run_rounds(rounds, tuner.bundle(self.sized), self.terms, self.say)
+        bundle = tuner.bundle(self.sized)
+        if self.terms is None:  # this machine is all there is, and will be
+            tuner.run_rounds(rounds, bundle)
+        else:
+            room = tuner.room_for(self.sized)
+            tuner.run_rounds(rounds, bundle, self.terms, self.say, room)
 
     def run_search(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sweeps.tuner.cluster import bundle, cluster
 from sweeps.tuner.grid import run_rounds
 from sweeps.tuner.nodes import inspect
-from sweeps.tuner.placing import place
+from sweeps.tuner.placing import place, room_for
 from sweeps.tuner.search import run_search
 
-__all__ = ["bundle", "cluster", "inspect", "place", "run_rounds", "run_search"]
+__all__ = ["bundle", "cluster", "inspect", "place", "room_for", "run_rounds", "run_search"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import joblib
 import ray
-from ray.exceptions import AuthenticationError, RayError
+from ray.exceptions import RayError
 
 from cifake.errors import one_line, refuse
 from sweeps.sizing import Sized
@@ -58,12 +58,13 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[None]:
 def _connect(address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except AuthenticationError as error:
-        problem = f"does not let this process in ({one_line(error)}); set RAY_AUTH_TOKEN_PATH"
-        refuse("--address", problem, value=address)
     except (RayError, RuntimeError, ConnectionError, ValueError) as error:
-        problem = f"is no cluster that this process can use ({one_line(error)})"
-        refuse("--address", problem, value=address)
+        refuse(
+            "--address",
+            f"no cluster there lets this process in ({one_line(error)}); is it up, and is its "
+            "token in RAY_AUTH_TOKEN, or in the file that RAY_AUTH_TOKEN_PATH names?",
+            value=address,
+        )
 
 
 def _has_nodes() -> bool:

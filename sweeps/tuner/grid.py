@@ -19,19 +19,21 @@ def run_rounds(
     bundle: Bundle,
     terms: Terms | None = None,
     say: Callable[[str], None] = print,
+    room: Callable[[], int] = lambda: 0,
 ) -> None:
     """Run every task of every round, as many at the same time as the cluster has room for.
 
     Args:
         rounds: asked for the next one when all tasks of the last have ended.
         bundle: what a worker gets of the cluster.
+        room: how many workers the cluster has room for now; 0 where that does not change.
         terms: as `employ` takes them.
         say: likewise.
 
     Raises:
         Exception: what the rounds raise, or hearing a report.
     """
-    employ(_Rounds(rounds), bundle, terms=terms, say=say)
+    employ(_Rounds(rounds, room), bundle, terms=terms, say=say)
 
 
 class _Rounds:
@@ -39,12 +41,19 @@ class _Rounds:
 
     paced = False
 
-    def __init__(self, rounds: Iterable[Round]) -> None:
+    def __init__(self, rounds: Iterable[Round], room: Callable[[], int]) -> None:
         self.rounds = iter(rounds)
+        self.room = room
         self.handout = Handout(ATTEMPTS, LOSSES)
         self.round: Round | None = None
+        self.tasks: list[Any] = []
+        """Of the round, those included that came in the place of others."""
+
         self.first = 0
         """Number of the round's first task."""
+
+        self.divided: tuple[list[int], int] | None = None
+        """What waited when it was last tried to divide it, and for how many workers."""
 
         self._advance()
 
@@ -60,6 +69,7 @@ class _Rounds:
 
     def take(self, worker: str) -> Run | None:
         """The next task."""
+        self._divide()
         number = self.handout.take(worker)
         return None if number is None else partial(self._round.run, self._task(number))
 
@@ -88,7 +98,22 @@ class _Rounds:
         return self.round
 
     def _task(self, number: int) -> Any:
-        return self._round.tasks[number - self.first]
+        return self.tasks[number - self.first]
+
+    def _divide(self) -> None:
+        """Let what waits be divided where workers would have nothing to do."""
+        divide, waiting = self._round.divide, self.handout.waiting
+        if divide is None or not waiting:
+            return
+        free = self.room() - self.handout.in_hands
+        if len(waiting) >= free or (waiting, free) == self.divided:
+            return
+        self.divided = (waiting, free)
+        parts = divide([self._task(number) for number in waiting], free)
+        self.handout.withdraw([waiting[place] for place in parts])
+        added = [part for each in parts.values() for part in each]
+        self.tasks += added
+        self.handout.add(len(added), ahead=self.handout.ahead)
 
     def _end(self, number: int | None, problem: str | None) -> None:
         """Tell of a task that is done with, if there is one."""
@@ -99,9 +124,10 @@ class _Rounds:
     def _advance(self) -> None:
         """Begin the next round that has tasks when the last one is over."""
         while not self.handout.left:
-            self.first += 0 if self.round is None else len(self.round.tasks)
+            self.first += len(self.tasks)
             self.round = next(self.rounds, None)
+            self.tasks = [] if self.round is None else list(self.round.tasks)
             if self.round is None:
                 self.handout.add(0)
                 return
-            self.handout.add(len(self.round.tasks), ahead=self.round.ahead)
+            self.handout.add(len(self.tasks), ahead=self.round.ahead)

@@ -34,6 +34,20 @@ class Nodes:
         node = self.known.get(node_id)
         return node is None or not node["Alive"] or node_id in self.draining
 
+    def machines(self) -> list[Machine]:
+        """Those that live and take work."""
+        self._look()
+        return [
+            Machine(
+                node_id=node_id,
+                name=_name(node),
+                cpus=float(node["Resources"].get("CPU", 0)),
+                gpus=float(node["Resources"].get("GPU", 0)),
+            )
+            for node_id, node in self.known.items()
+            if not self.leaves(node_id)
+        ]
+
     def name(self, node_id: str) -> str:
         """A node, for people."""
         self._look()
@@ -41,25 +55,11 @@ class Nodes:
 
     def _look(self) -> None:
         if time.monotonic() > self.looked + _FRESH:
-            self.known = {node["NodeID"]: node for node in _nodes()}
+            nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+            self.known = {node["NodeID"]: node for node in nodes}
             # Ray's own Train is told of nodes that are about to be taken away in this way.
             self.draining = set(ray._private.state.state.get_draining_nodes())  # noqa: SLF001
             self.looked = time.monotonic()
-
-
-def machines() -> list[Machine]:
-    """The nodes that live and take work."""
-    nodes = Nodes()
-    return [
-        Machine(
-            node_id=node["NodeID"],
-            name=_name(node),
-            cpus=float(node["Resources"].get("CPU", 0)),
-            gpus=float(node["Resources"].get("GPU", 0)),
-        )
-        for node in _nodes()
-        if not nodes.leaves(node["NodeID"])
-    ]
 
 
 def inspect(terms: Terms) -> None:
@@ -69,7 +69,7 @@ def inspect(terms: Terms) -> None:
         InputError: everything that is wrong on any of them.
     """
     look = ray.remote(problems)
-    asked = {on_node(each.node_id, look, terms): each.name for each in machines()}
+    asked = {on_node(each.node_id, look, terms): each.name for each in Nodes().machines()}
     ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER)
     found = [(asked[answer], problem) for answer in ready for problem in _answer(answer)]
     slow = f"did not answer within {_ANSWER:.0f} s; is it overloaded, or out of reach?"
@@ -100,11 +100,6 @@ def _answer(asked: Any) -> list[str]:
         lines = [line for line in str(error).splitlines() if line.strip()]
         return [f"cannot run this project's code ({lines[-1].strip()}); install it there"]
     return found
-
-
-def _nodes() -> list[dict[str, Any]]:
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return nodes
 
 
 def _name(node: dict[str, Any]) -> str:

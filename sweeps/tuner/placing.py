@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import ray
 from ray.exceptions import RayError
@@ -11,7 +11,7 @@ from cifake.errors import one_line
 from sweeps.probe import Widest, footprint, gpu_memory
 from sweeps.sizing import Footprint, Machine, Placed, Sized, asked, on_gpus, placed
 from sweeps.spec import Resources
-from sweeps.tuner.nodes import machines, on_node
+from sweeps.tuner.nodes import Nodes, on_node
 
 _SLIVER = 0.001
 """Share of a GPU for a look at it, so that it need not be free."""
@@ -27,7 +27,7 @@ def place(resources: Resources, widest: Widest) -> Placed:
         resources: what the specification asks for.
         widest: the largest stacks, which are measured where a GPU must hold them.
     """
-    there = machines()
+    there = Nodes().machines()
     sized = asked(resources, sum(machine.gpus for machine in there))
     if sized is None:
         try:
@@ -36,6 +36,12 @@ def place(resources: Resources, widest: Widest) -> Placed:
             why = f"what a stack takes of a GPU could not be measured ({one_line(error)})"
             sized = Sized(resources.cpus, 1.0, why=why)
     return placed(there, sized)
+
+
+def room_for(sized: Sized) -> Callable[[], int]:
+    """What says how many stacks the cluster has room for, whenever it is asked."""
+    nodes = Nodes()
+    return lambda: placed(nodes.machines(), sized).slots
 
 
 def _measured(there: Sequence[Machine], widest: Widest) -> Footprint | None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,12 +80,21 @@ class Raylets:
         """What drivers connect to."""
         return f"127.0.0.1:{self.port}"
 
-    def start(self, *, cpus: float = 1, gpus: float = 0, **variables: str) -> Raylet:
+    def start(
+        self,
+        *,
+        cpus: float = 1,
+        gpus: float = 0,
+        hidden: Sequence[Path] = (),
+        **variables: str,
+    ) -> Raylet:
         """Start a node and wait until it has joined.
 
         Args:
             cpus: cores that it offers.
             gpus: GPUs that it says to have.
+            hidden: folders of which it sees nothing, as if it had a file system of its own; needs
+                root.
             variables: of the environment of its processes.
         """
         number = len(self.nodes) + 1
@@ -100,6 +109,7 @@ class Raylets:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [
+                    *(_hiding(hidden) if hidden else ()),
                     *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block"),
                     f"--node-ip-address={where}",
                     f"--num-cpus={cpus:g}",
@@ -158,3 +168,19 @@ class Raylets:
         for node in reversed(self.nodes):
             node.kill()
         shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def can_hide() -> bool:
+    """Whether nodes can be given a view of their own of the file system."""
+    tried = subprocess.run(
+        ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"],
+        check=False,
+        capture_output=True,
+    )
+    return tried.returncode == 0
+
+
+def _hiding(folders: Sequence[Path]) -> list[str]:
+    """What begins a command that is to see nothing of some folders."""
+    mounts = " && ".join(f"mount -t tmpfs tmpfs '{folder}'" for folder in folders)
+    return ["unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh"]

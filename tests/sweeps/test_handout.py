@@ -91,6 +91,19 @@ def test_failures_and_losses_are_counted_apart() -> None:
     assert last == 0, "the second failure, in spite of two losses"
 
 
+def test_tasks_that_wait_can_be_given_up_for_others() -> None:
+    handout = filled(3, attempts=2)
+    assert handout.take("a") == 0
+    assert (handout.waiting, handout.in_hands) == ([1, 2], 1)
+    handout.withdraw([1])
+    handout.add(2)
+    assert (handout.waiting, handout.left) == ([2, 3, 4], 4)
+    assert [handout.take(worker) for worker in "bcd"] == [2, 3, 4]
+    for worker in "abcd":
+        handout.end(worker)
+    assert handout.left == 0
+
+
 def test_tasks_that_are_expected_want_workers_before_they_are_known() -> None:
     handout = Handout(attempts=2, losses=4)
     assert handout.wanted == 0

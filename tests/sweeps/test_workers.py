@@ -23,6 +23,7 @@ authentication.prepare(address)
 from sweeps import tuner
 from sweeps.admission import make_terms
 from sweeps.rounds import Round
+from sweeps.sizing import Sized
 from sweeps.store import Store
 
 def log(folder, **facts):
@@ -48,6 +49,15 @@ def task(asked, report):
             return
         time.sleep(0.1)
 
+def halved(tasks, workers):
+    '''Tasks below ten can be divided.'''
+    log(folder, waiting=[number for number, _ in tasks], workers=workers)
+    return {
+        place: [(10 * number + part, folder) for part in (1, 2)]
+        for place, (number, _) in enumerate(tasks)
+        if 0 < number < 10
+    }
+
 folder = os.getcwd()
 opened = Store.open(store, create=True)
 with opened.claimed("a"), tuner.cluster(address):
@@ -56,6 +66,7 @@ with opened.claimed("a"), tuner.cluster(address):
             Round(
                 tasks=[(number, folder) for number in range(count)],
                 run=task,
+                divide=halved,
                 on_report=lambda report: None,
                 on_end=lambda asked, problem: log(folder, over=asked[0], problem=problem),
             )
@@ -63,6 +74,7 @@ with opened.claimed("a"), tuner.cluster(address):
         bundle,
         make_terms(opened, []),
         lambda text: log(folder, said=text),
+        tuner.room_for(Sized(bundle["cpu"], bundle.get("gpu", 0))),
     )
 log(folder, finished=True)
 """
@@ -225,6 +237,21 @@ def test_a_node_that_joins_has_all_its_cores_at_work_at_once(
     assert len(there) == 3
     assert max(line["at"] for line in there) - joined_at < 60
     assert tasks.end() == dict.fromkeys(range(8))
+
+
+def test_what_waits_is_divided_for_a_node_that_joins(
+    raylets: Raylets, run: Callable[..., Tasks]
+) -> None:
+    """One task is begun and stays whole; the other is two by the time that three cores join."""
+    raylets.start(cpus=1)
+    tasks = run(2)
+    tasks.begun(1)
+    node = raylets.start(cpus=3)
+    found = tasks.begun(3)
+    assert found[0]["begun"] == 0
+    assert sorted(line["begun"] for line in found[1:]) == [11, 12]
+    assert {line["where"] for line in found[1:]} == {node.address}
+    assert tasks.end() == dict.fromkeys([0, 11, 12])
 
 
 def test_an_unfit_node_gets_no_work_and_is_told_once(
