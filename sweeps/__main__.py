@@ -139,7 +139,7 @@ def plan(
     more: dict[str, Any] = {}
     if until_resolved and parsed.resolve is not None:
         cells, found = current(sweep, parsed.resolve, opened)
-        made = plan_cells(sweep, cells, opened, workers_here(parsed))
+        made = plan_cells(sweep, cells, opened, workers_here(parsed), raced=True)
         more = {"resolution": resolution.as_dict(found)}
         if not as_json:
             resolution.print_resolution(found, console)

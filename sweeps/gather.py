@@ -17,6 +17,7 @@ from sweeps.gaps import gap_notes
 from sweeps.objectives import RUN_TABLES
 from sweeps.proposals import Proposal, proposals
 from sweeps.report.content import Content, Results
+from sweeps.resolution import Resolution
 from sweeps.spec import Compare, Search, Spec
 from sweeps.store import Store
 
@@ -49,8 +50,8 @@ class Subject:
 
     commands: Sequence[str] = field(default_factory=list)
 
-    raced: bool = False
-    """Whether seeds were added until the ranking was resolved."""
+    resolution: Resolution | None = None
+    """What `--until-resolved` decided; null where seeds were not added so."""
 
     @property
     def run_ids(self) -> list[str]:
@@ -117,7 +118,7 @@ def gather(subject: Subject, store: Store) -> Content:
         explanations=explanations.read(store, name),
         notes=subject.all_notes,
         commands=subject.commands,
-        raced=subject.raced,
+        resolution=subject.resolution,
         read=read,
     )
 
@@ -141,6 +142,7 @@ def results_of(subject: Subject, store: Store, made: Mapping[str, pa.Table]) -> 
         ranking=made["ranking"],
         proposals=tried_by(subject, store, {}),
         notes=subject.all_notes,
+        resolution=subject.resolution,
     )
 
 

@@ -210,7 +210,8 @@ def make_plan(
         workers: stacks that train at the same time.
         cost: what training costs.
         decided: stacks that were planned before; those of which no run was begun stay as they are.
-        compare: what is to be compared; by default every pair.
+        compare: what is to be compared; by default, or where other things tell configs apart,
+            nothing is said of what so many seeds can show.
         width: runs of a stack, the last ones of a config with fewer; null for as many as are
             fastest, and fewer where a worker would be left alone with a long stack.
     """
@@ -249,7 +250,11 @@ def make_plan(
         predicted_seconds=makespan,
         width=width,
         notes=(
-            *foresight.notes(((cell.variant, cell.seed) for cell in cells), compare or Compare()),
+            *(
+                []
+                if compare is None
+                else foresight.notes(((c.variant, c.seed) for c in cells), compare)
+            ),
             *_divergence_notes(count["diverged"]),
             *outdated.notes(
                 (

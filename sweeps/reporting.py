@@ -99,7 +99,7 @@ def _subject(spec: Spec, store: Store) -> tuple[Subject, dict[str, Head]]:
         states={run: run_state(head.row) for run, head in heads.items()},
         sweeps=[spec.name],
         notes=[] if resolved is None else resolution.sentences(resolved),
-        raced=resolved is not None,
+        resolution=resolved,
         commands=[f"sweeps run spec.yaml{'' if resolved is None else ' --until-resolved'}"],
     )
     return subject, heads

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -32,13 +33,25 @@ def plan_grid(sweep: Sweep, store: Store, workers: int) -> Plan:
     return plan_cells(sweep, sweep.cells(), store, workers)
 
 
-def plan_cells(sweep: Sweep, cells: Sequence[Cell], store: Store, workers: int) -> Plan:
-    """Plan some cells of a sweep, by speeds that are measured here where nobody has timed them."""
+def plan_cells(
+    sweep: Sweep, cells: Sequence[Cell], store: Store, workers: int, *, raced: bool = False
+) -> Plan:
+    """Plan some cells of a sweep, by speeds that are measured here where nobody has timed them.
+
+    Args:
+        sweep: whose cells they are.
+        cells: what is asked for.
+        store: where runs live.
+        workers: that train.
+        raced: whether looks tell configs apart, and not p-values at the end.
+    """
     known = store.run_states()
     costs = _costs(sweep, known)
-    for question in _questions(sweep, costs, _plan(sweep, cells, store, known, costs, workers)):
+    planned = partial(_plan, sweep, store=store, costs=costs, raced=raced)
+    rough = planned(cells, known=known, workers=workers)
+    for question in _questions(sweep, costs, rough):
         answer(question, costs.learn)
-    return _plan(sweep, cells, store, known, costs, workers)
+    return planned(cells, known=known, workers=workers)
 
 
 Following = Callable[[Sequence[str]], Sequence[Cell] | None]
@@ -65,14 +78,16 @@ def run_cells(
         store: where runs live.
         console: to print to.
         address: of a running Ray cluster; null starts one.
-        following: says what more is trained by the same workers, once all of it has ended.
+        following: says what more is trained by the same workers, once all of it has ended: a
+            race, in which looks tell configs apart, and not p-values at the end.
 
     Returns:
         What went wrong, a line for each trial that failed for good.
     """
     known = store.run_states()
     costs = _costs(sweep, known)
-    rough = _plan(sweep, cells, store, known, costs, workers_here(sweep.spec))
+    planned = partial(_plan, store=store, raced=following is not None)
+    rough = planned(sweep, cells, known=known, costs=costs, workers=workers_here(sweep.spec))
     if not rough.stacks:
         print_plan(rough, console)
         return []
@@ -80,14 +95,15 @@ def run_cells(
     with connected(sweep, store, console, address, _widest(sweep, store, rough)) as site:
         sweep, workers = site.sweep, site.workers
         costs = _costs(sweep, known)
+        planned = partial(planned, sweep, costs=costs, workers=workers)
 
         def rounds() -> Generator[Round]:
             yield from _measuring(sweep, store, costs, rough)
-            plan = _plan(sweep, cells, store, known, costs, workers)
+            plan = planned(cells, known=known)
             print_plan(plan, console)
             yield from _training(sweep, store, plan, workers, costs, console, problems)
             while following is not None and (more := following(problems)) is not None:
-                plan = _plan(sweep, more, store, store.run_states(), costs, workers)
+                plan = planned(more, known=store.run_states())
                 print_plan(plan, console)
                 yield from _training(sweep, store, plan, workers, costs, console, problems)
 
@@ -121,10 +137,12 @@ def _costs(sweep: Sweep, known: Mapping[str, RunState]) -> Costs:
 def _plan(
     sweep: Sweep,
     cells: Sequence[Cell],
+    *,
     store: Store,
     known: Mapping[str, RunState],
     costs: Costs,
     workers: int,
+    raced: bool,
 ) -> Plan:
     decided = store.read_stacks(sweep.spec.name)
     return make_plan(
@@ -134,7 +152,7 @@ def _plan(
         workers=workers,
         cost=costs,
         decided=decided,
-        compare=sweep.spec.compare,
+        compare=None if raced else sweep.spec.compare,
         width=sweep.spec.resources.width,
     )
 

@@ -196,7 +196,7 @@ def used(content: Content) -> Used:
         methods=" ".join(sorted(methods)).lower(),
         summarised=dict(_values(content.summary)),
         explained=content.explanations is not None and bool(content.explanations.sheets),
-        raced=content.raced,
+        raced=content.resolution is not None,
     )
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from cifake.parameters import EPOCHS
 from cifake.tables import higher_is_better, score_unit
 from sweeps.aggregate import frame
-from sweeps.report import frames, search_frames
+from sweeps.report import frames, race_frames, search_frames
 from sweeps.report.shown import Shown, in_words
 from sweeps.report.vega_lite import (
     FEW_POINTS,
@@ -29,9 +29,11 @@ from sweeps.report.vega_lite import (
     heat_width,
     history_spec,
     parallel_spec,
+    race_spec,
     reliability_spec,
     timeline_spec,
 )
+from sweeps.resolution import verdict
 from sweeps.words import counted
 
 
@@ -83,6 +85,7 @@ def by_section(shown: Shown) -> Sections:
     attended = None if explained is None or explained.gates is None else frame(explained.gates)
     return {
         "results": result_figures(shown),
+        "race": _some(race(shown)),
         "learning": learning_figures(shown),
         "decisions": decision_figures(shown),
         "content": classes(shown),
@@ -144,6 +147,33 @@ def differences(shown: Shown) -> Figure | None:
                 data=scaled.drop(columns="of"),
             ),
         ),
+    )
+
+
+def race(shown: Shown) -> Figure | None:
+    """Seeds of each config, and what was decided at each look."""
+    data = race_frames.lanes(shown)
+    resolution = shown.content.resolution
+    if data.empty or resolution is None:
+        return None
+    terms = resolution.terms
+    factor = 100 if score_unit(terms.metric) == "share" else 1
+    of = data["config"].nunique()
+    kept = list(dict.fromkeys(data["config"]))[: frames.MAX_COLUMNS]
+    scaled = data[data["config"].isin(kept)]
+    scaled = scaled.assign(**{name: factor * scaled[name] for name in ("behind", "low", "high")})
+    told = f" The {len(kept)} that stayed longest of {of}." if of > len(kept) else ""
+    return Figure(
+        id="race",
+        title="Where seeds were added",
+        caption=f"Seeds of each config. A ring is a look at {in_words(terms.metric)} on "
+        f"validation of {terms.dataset}: full where the config led, a cross where it fell out, "
+        f"since another is better. The rule: {terms.rule}; at most {100 * terms.alpha:g} % of "
+        f"sweeps have a false winner, however often is looked.{told}",
+        alt=f"{counted(of, 'config')}, {counted(len(resolution.looks), 'look')}. "
+        f"{verdict(resolution)}.",
+        panels=(Panel(title="", spec=race_spec(scaled), data=scaled),),
+        legend=True,
     )
 
 

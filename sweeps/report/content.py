@@ -11,6 +11,7 @@ import pyarrow as pa
 from cifake.tables import RunTable
 from sweeps.forecast import Forecast
 from sweeps.proposals import Proposal
+from sweeps.resolution import Resolution
 from sweeps.spec import Compare, Search, Spec
 
 Row = Mapping[str, Any]
@@ -51,6 +52,8 @@ class Results:
     ranking: pa.Table
     proposals: Sequence[Proposal]
     notes: Sequence[str]
+    resolution: Resolution | None = None
+    """What `--until-resolved` decided; null where seeds were not added so."""
 
 
 def foremost(rows: Sequence[Row], results: Results) -> list[Row]:
@@ -140,8 +143,8 @@ class Content:
     `predictions`. Ask for the runs that are drawn alone: thousands of files can lie behind it. Runs
     without rows are passed over; raises `cifake.errors.InputError` for a damaged file."""
 
-    raced: bool = False
-    """Whether seeds were added until the ranking was resolved."""
+    resolution: Resolution | None = None
+    """What `--until-resolved` decided; null where seeds were not added so."""
 
     @property
     def stage(self) -> str:
@@ -165,4 +168,5 @@ class Content:
             ranking=self.ranking,
             proposals=self.proposals,
             notes=self.notes,
+            resolution=self.resolution,
         )

@@ -18,11 +18,14 @@ from sweeps.families import ALPHA, EVERY_PAIR
 from sweeps.report.content import Results, foremost
 from sweeps.report.headline import config_names
 from sweeps.report.tried import best_sentence
+from sweeps.resolution import Resolution, race_leader, racing, verdict
 from sweeps.statistics import seeds_to_reach
 from sweeps.words import counted
 
 BETTER, WORSE = "↑", "↓"
 """Marks of a config that differs significantly from what it is held against."""
+
+_UNAWARE = "These p-values know nothing of the looks after which seeds were added."
 
 _PLACE = ("stage", "epochs", "dataset", "split", "metric")
 _Key = tuple[Any, ...]
@@ -48,6 +51,9 @@ class Marks:
 def answer(results: Results) -> str:
     """The question's answer in two sentences, as far as there is one."""
     ranked = _foremost(results)
+    race = results.resolution if race_leader(results.resolution) is not None else None
+    if race is not None:
+        ranked = _as_raced(ranked, race)
     if not ranked:
         if results.search is not None:
             return best_sentence(results.search, list(results.proposals))
@@ -57,13 +63,14 @@ def answer(results: Results) -> str:
     names = config_names([row["label"] for row in ranked])
     compared = _rows(results.comparisons, place)
     lead = _lead(leader, compared, ranked)
-    first = _opening(results, leader, names)
+    first = _opening(results, leader, names, raced=race is not None)
     if lead is None:
         others = len(ranked) - 1
         why = "it has no run in common with another" if others else "it is the only config"
         return f"{first}. Nothing is compared, since {why}."
-    first += _over(lead, leader, names)
-    return f"{first}. {_verdict(lead, leader, compared)}"
+    first += _over(lead, leader, names, tested=race is None)
+    told = _verdict(lead, leader, compared) if race is None else f"{verdict(race)}."
+    return f"{first}. {told}"
 
 
 def marks(results: Results, splits: Sequence[str] | None = None) -> Marks:
@@ -80,12 +87,13 @@ def marks(results: Results, splits: Sequence[str] | None = None) -> Marks:
     families: dict[_Key, list[_Row]] = {}
     for row in compared.to_pylist():
         families.setdefault(tuple(row[name] for name in _PLACE), []).append(row)
-    best = _best_labels(results.ranking)
+    best, ahead = _best_labels(results.ranking), race_leader(results.resolution)
     for place, rows in families.items():
         for row in rows:
-            for label, sign in _marked(row, best.get(place)):
+            for label, sign in _marked(row, ahead or best.get(place)):
                 found[*place, label] = sign
-    return Marks(found, _legend(families, found))
+    legend = _legend(families, found, "the best of its length" if ahead is None else "the leader")
+    return Marks(found, f"{legend} {_UNAWARE}" if legend and results.resolution else legend)
 
 
 def _marked(row: _Row, best: str | None) -> Iterator[tuple[str, str]]:
@@ -93,21 +101,19 @@ def _marked(row: _Row, best: str | None) -> Iterator[tuple[str, str]]:
     if not row["significant"]:
         return
     a_is_better = (row["difference"] > 0) == higher_is_better(row["metric"])
-    if not _is_every_pair(row):
+    if not _is_every_pair(row) or row["label_b"] == best:
         yield row["label_a"], BETTER if a_is_better else WORSE
-    elif row["label_b"] == best:
-        yield row["label_a"], WORSE
     elif row["label_a"] == best:
-        yield row["label_b"], WORSE
+        yield row["label_b"], WORSE if a_is_better else BETTER
 
 
-def _legend(families: Mapping[_Key, Sequence[_Row]], found: Mapping[_Key, str]) -> str:
+def _legend(families: Mapping[_Key, Sequence[_Row]], found: Mapping[_Key, str], best: str) -> str:
     rows = [rows[0] for rows in families.values()]
     if not rows:
         return ""
     wording, _ = Counter(_wording(row) for row in rows).most_common(1)[0]
     sizes = {row["comparisons"] for row in rows}
-    reference = "the best of its length" if all(map(_is_every_pair, rows)) else "its reference"
+    reference = best if all(map(_is_every_pair, rows)) else "its reference"
     test = f"p < {ALPHA}, sign-flip test paired by seed"
     if max(sizes) > 1:
         size = ("up to " if len(sizes) > 1 else "") + counted(max(sizes), "comparison")
@@ -121,8 +127,14 @@ def _legend(families: Mapping[_Key, Sequence[_Row]], found: Mapping[_Key, str]) 
     return f"{shown} than {reference} ({test})."
 
 
-def _opening(results: Results, leader: _Row, names: Mapping[str, str]) -> str:
-    """How the best config does."""
+def _as_raced(ranked: Sequence[_Row], race: Resolution) -> list[_Row]:
+    """A ranking that those left in a race head, their leader first: who fell out is not best."""
+    left = racing(race)
+    return sorted(ranked, key=lambda row: (row["label"] not in left, row["label"] != left[0]))
+
+
+def _opening(results: Results, leader: _Row, names: Mapping[str, str], *, raced: bool) -> str:
+    """How the best config does, or in a race the one that leads."""
     unit, split = leader["unit"], leader["split"]
     where = f"{leader['dataset']} {split}"
     if split != "test":
@@ -136,11 +148,12 @@ def _opening(results: Results, leader: _Row, names: Mapping[str, str]) -> str:
     epochs = counted(leader["epochs"], "epoch")
     score = f"{leader['metric'].replace('_', ' ')} {_number(leader['mean'], unit)}{_unit(unit)}"
     name = names[leader["label"]]
-    return f"On {where} after {epochs}, {name} is best with {score} ({', '.join(facts)})"
+    is_best = ", which leads on validation, has" if raced else " is best with"
+    return f"On {where} after {epochs}, {name}{is_best} {score} ({', '.join(facts)})"
 
 
-def _over(lead: _Lead, leader: _Row, names: Mapping[str, str]) -> str:
-    """By how much it is ahead, and how sure that is."""
+def _over(lead: _Lead, leader: _Row, names: Mapping[str, str], *, tested: bool) -> str:
+    """By how much it is ahead, and how sure that is: with p where that may be said."""
     unit, row = leader["unit"], lead.row
     higher = higher_is_better(leader["metric"])
     sign = lead.sign if higher else -lead.sign
@@ -156,7 +169,7 @@ def _over(lead: _Lead, leader: _Row, names: Mapping[str, str]) -> str:
     if row["low"] is not None:
         low, high = sorted((sign * row["low"], sign * row["high"]))
         facts.append(f"95 % interval {_number(low, unit)} to {_number(high, unit)}")
-    if row["p_holm"] is not None:
+    if tested and row["p_holm"] is not None:
         kind = "corrected p" if row["comparisons"] > 1 else "p"
         facts.append(f"{kind} {_p(row['p_holm'])}")
     if row["n"] != leader["n"]:

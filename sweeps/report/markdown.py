@@ -24,6 +24,8 @@ from sweeps.report.headline import (
     score_text,
     varying,
 )
+from sweeps.report.race_frames import look_table
+from sweeps.report.shown import shown
 from sweeps.report.tried import best_sentence, proposal_table
 from sweeps.spec import Search
 
@@ -62,6 +64,7 @@ def markdown(content: Content, figures: Sequence[Picture]) -> str:
     states = content.runs.to_pylist()
     parts += [
         "\n".join(f"- {inline(note)}" for note in content.notes),
+        _looks(content),
         _comparisons(content),
         "## Figures" * bool(figures),
         *map(_figure, figures),
@@ -159,6 +162,21 @@ def _notes(rows: list[Row], metrics: Sequence[str], marked: Marks) -> str:
     )
     notes += [f"{m} is undefined on {where}: it holds one class only." for m, where in undefined]
     return "\n\n".join(map(inline, notes))
+
+
+def _looks(content: Content) -> str:
+    """How far each config was behind at each look at the ranking."""
+    found = look_table(shown(content)) if content.resolution is not None else None
+    if found is None:
+        return ""
+    rows = [[*map(inline, row)] for row in found.rows]
+    unit = f", in {found.unit}" if found.unit else ""
+    reading = (
+        f"How far each config was behind the leader at each look{unit}, with an interval that "
+        "holds at all looks together."
+    )
+    table = markdown_table([*map(inline, found.header)], rows)
+    return f"## How the ranking was resolved\n\n{table}\n\n{reading}"
 
 
 def _comparisons(content: Content) -> str:

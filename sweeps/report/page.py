@@ -24,6 +24,7 @@ from sweeps.report.charts import Figure
 from sweeps.report.content import Content, Explanations
 from sweeps.report.findings import BETTER, answer
 from sweeps.report.origin import failed_runs, provenance
+from sweeps.report.race_frames import look_table
 from sweeps.report.shown import Shown, in_words, shown
 from sweeps.report.table_of_configs import config_table
 from sweeps.report.vega_lite import SHAPES
@@ -34,6 +35,7 @@ MAX_SHEET_BYTES = 3_000_000
 
 _TITLES = {
     "results": "Results",
+    "race": "How the ranking was resolved",
     "learning": "How the scores came about",
     "decisions": "What the probabilities are worth",
     "content": "Classes and generators",
@@ -106,6 +108,7 @@ def page(content: Content, made: charts.Sections | None = None) -> str:
             better=BETTER,
             table=table,
             transfer=_transfer_table(transfer, stand.metric),
+            looks=look_table(stand),
             sections={section.id: section for section in sections},
             headings=_headings(stand, sections, table=table is not None, sheets=bool(sheets)),
             charts=[_embedded(figure) for figure in drawn],

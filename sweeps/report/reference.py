@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
 from sweeps.aggregate import frame
 from sweeps.families import EVERY_PAIR
 from sweeps.report.content import Content
+from sweeps.resolution import race_leader
 
 PLACE = ["epochs", "dataset", "split"]
 NUMBERS = ["n", "difference", "low", "high", "p", "p_holm", "significant", "seeds_needed"]
@@ -16,8 +18,8 @@ NUMBERS = ["n", "difference", "low", "high", "p", "p_holm", "significant", "seed
 def held_against(content: Content, metric: str) -> pd.DataFrame:
     """How each config differs from its reference on one score: its value minus the reference's.
 
-    The reference is the second of a pair where a family has one, and the best of its length where
-    every pair was compared.
+    The reference is the second of a pair where a family has one, and where every pair was compared
+    the best of its length, or in a race the leader.
 
     Returns:
         `PLACE`, `label`, `reference` (a label), and `NUMBERS` of the table `comparisons`.
@@ -26,7 +28,9 @@ def held_against(content: Content, metric: str) -> pd.DataFrame:
     rows = frame(content.comparisons.filter(chosen))
     ranked = frame(content.ranking.filter(chosen)).sort_values(["rank", "label"])
     first = ranked.drop_duplicates(PLACE)[[*PLACE, "label"]]
+    ahead_of_all = race_leader(content.resolution)
     best = rows[PLACE].merge(first, on=PLACE, how="left")["label"].to_numpy()
+    best = best if ahead_of_all is None else np.full(len(rows), ahead_of_all)
     every = rows["family"].str.contains(f": {EVERY_PAIR}", regex=False).to_numpy(dtype=bool)
     ahead = rows[~every | (rows["label_b"].to_numpy() == best)]
     behind = rows[every & (rows["label_a"].to_numpy() == best)]

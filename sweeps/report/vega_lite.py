@@ -32,6 +32,13 @@ SHAPES = (
 """Points of the coloured configs, by place: a second sign beside colour."""
 
 
+RACE_SIGNS = {
+    **dict.fromkeys(("leads", "best", "tied", "undecided"), "circle"),
+    **dict.fromkeys(("out", "no scores"), "M-1,-1L1,1M-1,1L1,-1"),
+}
+"""Signs of what a look says of a config."""
+
+
 _HEIGHT = 280
 
 
@@ -502,6 +509,77 @@ def parallel_spec(axes: Sequence[str], ticks: pd.DataFrame, *, worse: bool) -> S
         },
         height=320,
         width={"step": 120} if len(axes) > 4 else "container",
+    )
+
+
+def race_spec(rows: pd.DataFrame) -> Spec:
+    """A lane for each config as long as it was given seeds, with a sign at each look."""
+    row = {"field": "config", "type": "nominal", "sort": None, "title": None, "axis": ROWS}
+    looks = sorted({int(n) for n in rows["look"]})
+    x = {
+        "field": "look",
+        "type": "quantitative",
+        "title": "seeds",
+        "axis": {"values": looks, "format": "d"},
+        "scale": {"domain": [0, max(looks[-1], int(rows["seeds"].max()))], "nice": False},
+    }
+    last = [
+        {"joinaggregate": [{"op": "max", "field": "look", "as": "last"}], "groupby": ["config"]}
+    ]
+    last += [{"filter": "datum.look === datum.last"}]
+    grey = {"condition": {"test": "datum.place < 0", "value": "var(--faint)"}, **_COLOUR}
+    signs = {
+        "field": "state",
+        "type": "nominal",
+        "scale": {"domain": list(RACE_SIGNS), "range": list(RACE_SIGNS.values())},
+        "legend": None,
+    }
+    full = "datum.state === 'leads' || datum.state === 'best'"
+    tips = [
+        tip("config"),
+        tip("look", "seeds"),
+        tip("state", "state"),
+        tip("behind", "behind the leader", ".3~g"),
+        tip("interval", "interval at all looks"),
+        tip("pairs", "pairs of runs"),
+    ]
+    return chart(
+        {
+            "height": 26 * rows["config"].nunique(),
+            "transform": [INTERVAL],
+            "layer": [
+                {
+                    "transform": [*last, {"calculate": "0", "as": "none"}],
+                    "mark": {"type": "rule", "strokeWidth": 3},
+                    "encoding": {
+                        "y": row,
+                        "x": {**x, "field": "none"},
+                        "x2": {"field": "seeds"},
+                        "color": grey,
+                        "opacity": _DIMMED,
+                    },
+                },
+                {
+                    "mark": {"type": "point", "size": 90, "opacity": 1, "strokeWidth": 1.8},
+                    "encoding": {
+                        "y": row,
+                        "x": x,
+                        "shape": signs,
+                        "stroke": {"value": "var(--ink)"},
+                        "fill": {
+                            "condition": {"test": full, "value": "var(--ink)"},
+                            "value": "var(--paper)",
+                        },
+                        "tooltip": tips,
+                    },
+                },
+                {
+                    "transform": last,
+                    "mark": {"type": "text", "align": "left", "dx": 10, "color": "var(--ink)"},
+                    "encoding": {"y": row, "x": x, "text": {"field": "state"}},
+                },
+            ],
+        }
     )
 
 

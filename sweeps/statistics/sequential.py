@@ -121,7 +121,8 @@ class Look:
     """Mean of the leader's score less each config's, over those seeds."""
 
     low: tuple[float | None, ...]
-    """Lower end of its repeated confidence interval: it holds at all looks and pairs together."""
+    """Lower end of its repeated confidence interval: that of two configs covers their difference at
+    all looks together in 1 − α / (k − 1) of races at least."""
 
     high: tuple[float | None, ...]
     """Upper end of it; both are null where there are less than two pairs."""

@@ -17,7 +17,9 @@ from cifake.tables import RunTable
 from sweeps import aggregate
 from sweeps.families import EVERY_PAIR
 from sweeps.report.content import Content
+from sweeps.resolution import Resolution, Terms
 from sweeps.spec import Compare, Spec
+from sweeps.statistics.sequential import Rule, follow, seeds_wanted
 
 NONE: Mapping[str, Any] = {"attention": "none", "placement": "none"}
 POOL: Mapping[str, Any] = {"attention": "srm", "placement": "after_pool1"}
@@ -137,6 +139,33 @@ def content(  # one parameter a part of the report
         commands=["sweeps run spec.yaml"],
         read=read or (lambda table, _: tables.TABLES[table].empty()),
     )
+
+
+def raced(
+    configs: Sequence[str],
+    values: Sequence[Sequence[float]],
+    looks: Sequence[int],
+    delta: float | None = None,
+) -> Resolution:
+    """What looks at made-up scores decide.
+
+    Args:
+        configs: labels, as JSON.
+        values: scores by config and seed.
+        looks: seeds at each.
+        delta: smallest difference that matters.
+    """
+    rule = Rule(configs=len(configs), looks=tuple(looks), delta=delta)
+    found = follow(np.asarray(values, np.float64), rule)
+    terms = Terms(
+        metric="accuracy",
+        dataset="demo",
+        configs=tuple(configs),
+        looks=rule.looks,
+        alpha=rule.alpha,
+        delta=delta,
+    )
+    return Resolution(terms=terms, seeds=tuple(seeds_wanted(found, rule)), looks=tuple(found))
 
 
 def whole(

@@ -12,7 +12,7 @@ import pytest
 from sweeps.report.bibliography import APPLIES, bibliography, entries
 from sweeps.report.content import Content, Explanations
 from sweeps.spec import Spec
-from tests.sweeps.reported import NONE, POOL, content
+from tests.sweeps.reported import NONE, POOL, content, raced
 
 Parse = Callable[..., Spec]
 
@@ -142,7 +142,8 @@ def test_explanations_bring_grad_cam() -> None:
 
 def test_seeds_that_were_added_until_resolved_bring_sequential_tests() -> None:
     made = content([NONE], [1], 2)
-    found = keys(replace(made, raced=True)) - keys(made)
+    looked = raced(["{}", "[]"], [[0.5, 0.6, 0.7], [0.6, 0.6, 0.6]], [3])
+    found = keys(replace(made, resolution=looked)) - keys(made)
     assert found == {"lan1983discrete", "kim1987design", "jennison1991exact"}
 
 

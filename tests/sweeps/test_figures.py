@@ -42,7 +42,7 @@ from sweeps.report.figures.style import (
 )
 from sweeps.report.figures.time import HATCHES
 from sweeps.spec import Spec
-from tests.sweeps.reported import BOTH, NONE, POOL, content, whole
+from tests.sweeps.reported import BOTH, NONE, POOL, content, raced, whole
 
 Parse = Callable[..., Spec]
 
@@ -179,6 +179,21 @@ def test_significant_differences_are_filled() -> None:
 
     assert faces(whole(apart=True)) == {"black"}
     assert faces(whole(apart=False)) == {"white"}
+
+
+def test_each_look_of_a_race_is_a_sign_on_the_lane_of_its_config() -> None:
+    made = content([NONE, POOL, BOTH], [2], 6)
+    configs = list(dict.fromkeys(made.cells["label"].to_pylist()))
+    values = [[0.5 + 0.01 * ((n * k) % 5) for n in range(6)] for k in (1, 2, 3)]
+    ahead = [values[0], *([v + 0.3 for v in row] for row in values[1:])]
+    looked = raced(configs, ahead, [4, 6])
+    axes = only_axes(drawn(replace(made, resolution=looked))["race"])
+    assert axes.get_yticklabels()[0].get_text() == "none", "who left is below"
+    lanes = [line for line in axes.get_lines() if line.get_marker() == "None"]
+    assert [tuple(line.get_xdata()) for line in lanes] == [(0, 4), (0, 6), (0, 6)]
+    signs = [str(line.get_marker()) for line in axes.get_lines() if line.get_marker() != "None"]
+    assert signs == ["x", "o", "o", "o", "o"]
+    assert [text.get_text() for text in axes.texts] == ["out", "undecided", "leads"]
 
 
 def test_a_stack_is_a_bar_and_a_failed_one_is_outlined() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from sweeps.rankings import ranking
 from sweeps.report.content import Results
 from sweeps.report.findings import BETTER, WORSE, answer, marks
 from sweeps.spec import Compare
+from tests.sweeps.reported import raced
 
 EVERY = Compare()
 SEEDS = 8
@@ -98,6 +100,49 @@ def test_a_lead_over_some_of_several_says_over_how_many() -> None:
     close = answer(results_of({"none": 0.8, "se": 0.9, "srm": 0.9001}))
     assert close.endswith("while 2 of the 3 comparisons are.")
     assert "That difference is not significant; to resolve that lead takes about" in close
+
+
+def test_of_a_race_the_leader_answers_and_what_its_looks_decided_and_no_p() -> None:
+    results = results_of({"none": 0.8, "se": 0.89, "srm": 0.9})
+    labels = [json.dumps({"attention": name, "model": "base"}) for name in ("none", "se", "srm")]
+    values = [[0.5 + 0.01 * ((n * k) % 5) for n in range(8)] for k in (1, 2, 3)]
+    ahead = [values[0], [v + 0.3 for v in values[1]], values[2]]
+    told = answer(replace(results, resolution=raced(labels, ahead, [4, 8])))
+    first, second = told.split(". ", 1)
+    assert first.startswith("On demo test after 2 epochs, se, which leads on validation, has")
+    assert "points below srm" in first, "of the others the best on test"
+    assert "p =" not in told
+    assert second == (
+        "By accuracy on validation, with every look allowed for, the ranking is resolved: se is "
+        "best of 3 at 4 seeds."
+    )
+    tied = answer(replace(results, resolution=raced(labels, values, [4, 8])))
+    assert "is not resolved between none, se, srm with the 8 seeds allowed" in tied
+    unseen = replace(results, resolution=raced(labels, [row[:3] for row in values], [4, 8]))
+    assert answer(unseen) == answer(results), "nobody has looked"
+
+
+def test_marks_of_a_race_say_that_their_p_knows_nothing_of_the_looks() -> None:
+    results = results_of({"none": 0.8, "srm": 0.9})
+    labels = [json.dumps({"attention": name, "model": "base"}) for name in ("none", "srm")]
+    looked = raced(labels, [[0.1, 0.2, 0.3], [0.2, 0.2, 0.2]], [3])
+    plain, told = marks(results), marks(replace(results, resolution=looked))
+    assert told.marks == plain.marks != {}
+    legend = plain.legend.replace("the best of its length", "the leader")
+    assert told.legend == (
+        f"{legend} These p-values know nothing of the looks after which seeds were added."
+    )
+
+
+def test_marks_of_a_race_are_held_against_its_leader_and_not_against_who_was_lucky() -> None:
+    results = results_of({"none": 0.8, "se": 0.89, "srm": 0.9}, seeds=10)
+    labels = [json.dumps({"attention": name, "model": "base"}) for name in ("none", "se", "srm")]
+    values = [[0.5 + 0.01 * ((n * k) % 5) for n in range(4)] for k in (1, 2, 3)]
+    ahead = [[v + 0.3 for v in values[0]], values[1], values[2]]
+    told = marks(replace(results, resolution=raced(labels, ahead, [4])))
+    marked = {key[-1]: sign for key, sign in told.marks.items() if "test" in key}
+    assert marked == {labels[1]: BETTER, labels[2]: BETTER}
+    assert "better than the leader" in told.legend
 
 
 def test_too_few_seeds_are_said_to_be_too_few() -> None:

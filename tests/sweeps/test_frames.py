@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import stats
 from sklearn.calibration import calibration_curve
 
 from sweeps.objectives import Reached
 from sweeps.proposals import Proposal
-from sweeps.report import frames, search_frames
+from sweeps.report import frames, race_frames, search_frames
 from sweeps.report.shown import MAX_COLOURED, Shown, shown
 from sweeps.spec import Dimension, Search, Spec
 from tests.sweeps.contents import NONE, SRM, Drawn, run_id
+from tests.sweeps.reported import raced
 
 Parse = Callable[..., Spec]
 TWO_SETS = {"demo": (0, 1), "photos": (1,)}
@@ -192,6 +195,47 @@ def test_placements_stand_in_the_order_of_the_specification(stand: Shown) -> Non
     assert rows["placement"].tolist() == ["none", "after_pool1", "both"]
     assert rows["architecture"].tolist() == ["none", "srm", "srm"]
     assert frames.placements(shown(Drawn(labels=(NONE,)).content())).empty
+
+
+def test_differences_of_a_race_are_those_to_its_leader(drawn: Drawn) -> None:
+    configs = [json.dumps(dict(label)) for label in drawn.labels]
+    values = [[0.5 + 0.01 * ((n * k) % 5) for n in range(4)] for k in (1, 2, 3)]
+    looked = raced(configs, [[v + 0.3 for v in values[0]], *values[1:]], [4])
+    found = frames.differences(shown(drawn.content(resolution=looked)))
+    assert set(found["reference"]) == {"none"}
+    assert list(found["config"]) == ["srm · both", "srm · after_pool1"]
+    assert (found["difference"] > 0).all(), "they are better on test, where nothing was decided"
+
+
+FIVE = Drawn(
+    labels=[{"optimizer.lr": n / 100} for n in range(1, 6)], seeds=1, lengths=(1,), images=4
+)
+
+
+@cache
+def _five() -> Shown:
+    return shown(FIVE.content())
+
+
+@given(
+    values=arrays(np.float64, st.tuples(st.integers(2, 5), st.just(6)), elements=st.integers(0, 20))
+)
+@settings(deadline=None)
+def test_every_config_has_a_row_at_every_look_until_it_leaves(values: np.ndarray) -> None:
+    whole = _five()
+    configs = list(whole.names)[: len(values)]
+    looked = raced(configs, (values / 20).tolist(), [3, 6])
+    stand = replace(whole, content=replace(whole.content, resolution=looked))
+    found = race_frames.lanes(stand)
+    for number, label in enumerate(configs):
+        own = found[found["config"] == stand.names[label]]
+        stays = [look.seeds for look in looked.looks if look.racing[number]]
+        left = [look.seeds for look in looked.looks if look.beaten_by[number] is not None]
+        assert list(own["look"]) == [*stays, *left]
+        assert (own["state"].iloc[-1] == "out") == bool(left)
+        assert set(own["seeds"]) == {looked.seeds[number]}
+    lasted = list(found.groupby("config", sort=False)["look"].max())
+    assert lasted == sorted(lasted, reverse=True), "who stayed longest is first"
 
 
 @pytest.mark.parametrize("baseline", [{}, {"attention": "none"}])

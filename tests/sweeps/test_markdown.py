@@ -20,7 +20,7 @@ from sweeps.report.markdown import (
     markdown,
     markdown_table,
 )
-from tests.sweeps.reported import NONE, POOL, content
+from tests.sweeps.reported import NONE, POOL, content, raced
 
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 HOSTILE = "a | *b* _c_ `d` [e](http://f) <g> &amp; ~~h~~ \\ # $i$ 中"
@@ -47,6 +47,19 @@ def words(token: Token) -> str:
 
 def paragraphs(text: str) -> list[str]:
     return [words(token) for token in READER.parse(text) if token.type == "inline"]
+
+
+def test_the_looks_of_a_race_are_a_table() -> None:
+    made = content([NONE, POOL], [2], 4)
+    configs = list(dict.fromkeys(made.cells["label"].to_pylist()))
+    looked = raced(configs, [[0.5, 0.51, 0.5, 0.51], [0.9, 0.9, 0.92, 0.92]], [3, 4])
+    _, looks, *_ = tables_in(markdown(replace(made, resolution=looked), []))
+    assert looks == [
+        ["config", "seeds", "at 3 seeds", "state"],
+        ["srm · after_pool1", "3", "leads", "best"],
+        ["none", "3", looks[2][2], "out at 3"],
+    ]
+    assert looks[2][2].startswith("40.33 (")
 
 
 def test_tables_are_rendered_with_every_cell() -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from sweeps.report.shown import shown
 from sweeps.report.vega import VEGA_LITE
 from sweeps.spec import Compare, Spec
 from tests.sweeps.contents import BOTH, NONE, SRM, Drawn, explanations, run_id
+from tests.sweeps.reported import raced
 
 Parse = Callable[..., Spec]
 
@@ -69,7 +71,11 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Content:
     path = tmp_path_factory.mktemp("spec") / "spec.yaml"
     path.write_text(SPEC)
     looked = explanations(picture(), run_id(2, 0))
-    return FULL.content(parse(specfile.read(path)), explanations=looked, notes=["1 run failed"])
+    configs = [json.dumps(dict(label)) for label in FULL.labels]
+    values = [[0.5 + 0.01 * ((n * k) % 5) for n in range(6)] for k in (1, 2, 3)]
+    race = raced(configs, [values[0], *([v + 0.3 for v in row] for row in values[1:])], [4, 6])
+    parts = {"explanations": looked, "resolution": race, "notes": ["1 run failed"]}
+    return FULL.content(parse(specfile.read(path)), **parts)
 
 
 # What stands in it.
@@ -77,10 +83,19 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Content:
 
 def test_a_whole_report_has_every_section(full: Content) -> None:
     outline = Outline(page(full))
-    wanted = ["results", "learning", "decisions", "content", "cost", "explanations", "failed"]
+    wanted = [
+        "results",
+        "race",
+        "learning",
+        "decisions",
+        "content",
+        "cost",
+        "explanations",
+        "failed",
+    ]
     assert outline.ids("section") == [*wanted, "provenance"]
     figures = {"differences", "placements", "learning", "difficulty", "thresholds", "reliability"}
-    assert {*figures, "costs", "timeline", "gates"} <= {*outline.ids("figure")}
+    assert {*figures, "race", "costs", "timeline", "gates"} <= {*outline.ids("figure")}
     links = [attrs["href"] for tag, attrs in outline.tags if tag == "a"]
     assert links == ["#main", *(f"#{each}" for each in [*wanted, "provenance"])]
     text = " ".join(outline.texts)
@@ -90,10 +105,24 @@ def test_a_whole_report_has_every_section(full: Content) -> None:
         assert told in text
 
 
+def test_the_looks_of_a_race_stand_in_a_table_and_who_left_has_no_more(full: Content) -> None:
+    rows = re.findall(r"<tr>(.*?)</tr>", page(full).partition("The looks.")[2], re.DOTALL)[:4]
+    header, *body = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
+    assert header == ["config", "seeds", "at 4 seeds", "at 6 seeds", "state"]
+    assert [(row[0], row[1], row[-1]) for row in body] == [
+        ("srm · after_pool1", "6", "leads"),
+        ("srm · both", "6", "undecided"),
+        ("none", "4", "out at 4"),
+    ]
+    assert (body[1][2], body[0][3]) == ("leads", "leads"), "another one led at first"
+    assert re.fullmatch(r"−?\d+\.\d\d \(−\d+\.\d\d to \d+\.\d\d\)", body[1][3])
+    assert body[2][3] == "", "it was not looked at any more"
+
+
 def test_a_section_without_data_is_left_out() -> None:
     small = Drawn(labels=(NONE,), seeds=1, lengths=(1,), images=12)
     outline = Outline(page(small.content()))
-    assert not {"search", "failed", "explanations"} & {*outline.ids("section")}
+    assert not {"search", "race", "failed", "explanations"} & {*outline.ids("section")}
     assert "learning" not in outline.ids("figure"), "one epoch has no curve"
     assert "differences" not in outline.ids("figure")
     nothing = {
@@ -142,7 +171,7 @@ def test_only_the_scripts_of_the_page_may_run(full: Content) -> None:
 def test_every_chart_is_sound_vega_lite(full: Content) -> None:
     stand = shown(full)
     figures = [
-        *charts.result_figures(stand),
+        *chain.from_iterable(charts.by_section(stand).values()),
         *charts.learning_figures(stand),
         *charts.decision_figures(stand),
         *charts.classes(stand),

@@ -223,7 +223,10 @@ def test_the_sentences_say_who_got_more_seeds_and_why(parse_text: Parse) -> None
     assert "by accuracy on validation" in text
     assert "a false winner in 5 % of sweeps at most" in text
     assert "compared on the seeds that both have" in text
-    assert "at 4 seeds: 2 of 3 undecided; 16 leads; out: 64" in text
+    assert "the ranking is resolved: 16 is best of 3" in text
+    assert (
+        "p-values, marks and 95 % intervals are as if the numbers of seeds had been fixed" in text
+    )
     assert record.has_ended
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
+from sweeps.statistics import holm
 from sweeps.statistics.sequential import Look, Rule, follow, nominal_levels, seeds_wanted
 from tests.benchmarks import resolving
 
@@ -305,3 +306,27 @@ def test_other_rules_of_the_same_guarantee_are_weaker_or_take_more_seeds() -> No
         assert found[*clear, own].seeds < found[*clear, "as O'Brien and Fleming"].seeds
         assert found[*narrow, own].right > found[*narrow, "as Pocock"].right
         assert found[*narrow, own].right > 1.2 * found[*narrow, "anytime-valid"].right
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("configs", "validation"), [(2, 0.065), (4, 0.075), (6, 0.095)], ids=["two", "four", "six"]
+)
+def test_p_values_after_a_race_are_a_little_too_small_as_reports_say(
+    configs: int, validation: float
+) -> None:
+    """All are tied. The test split, of which a race sees nothing, goes with validation by 0.9."""
+    rng = np.random.default_rng(configs)
+    rule = Rule(configs=configs, looks=(6, 12, 18, 24, 30))
+    first, second = np.triu_indices(configs, 1)
+    false = np.zeros(2)
+    for _ in range(4_000):
+        seen = rng.normal(size=(configs, 30))
+        unseen = 0.9 * seen + np.sqrt(1 - 0.9**2) * rng.normal(size=seen.shape)
+        counts = seeds_wanted(follow(seen, rule), rule)
+        there = np.arange(30) < np.asarray(counts)[:, np.newaxis]
+        for place, scores in enumerate((unseen, seen)):
+            kept = np.where(there, scores, np.nan)
+            test = stats.ttest_rel(kept[first], kept[second], axis=1, nan_policy="omit")
+            false[place] += bool((holm(np.asarray(test.pvalue)) < 0.05).any())
+    assert false / 4_000 == pytest.approx([0.06, validation], abs=0.015)

@@ -417,7 +417,7 @@ def ray_dashboard(environment: Environment, tmp_path: Path) -> Iterator[str]:
         finally:
             os.killpg(started.pid, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                started.wait(30)
+                started.wait(5)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(started.pid, signal.SIGKILL)
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from sweeps.report import charts, frames
 from sweeps.report.content import Content
-from sweeps.report.figures import curves, maps, points, search, time
+from sweeps.report.figures import curves, maps, points, race, search, time
 from sweeps.report.figures.style import KINDS, lay_out, save, styled
 from sweeps.report.shown import Shown, in_words, shown
 
@@ -41,6 +41,7 @@ class Drawing:
 
 DRAW: Mapping[str, Callable[[charts.Figure, Shown], Figure]] = {
     "differences": points.differences,
+    "race": race.lanes,
     "placements": maps.placements,
     "effects": points.effects,
     "variance": points.shares,
