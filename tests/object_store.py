@@ -24,10 +24,12 @@ class ObjectStore:
 
     Args:
         folder: for its files.
+        address: of this machine, on which it listens.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         self.folder = folder
+        self.address = address
         self.ports = {name: _free_port() for name in ("master", "volume", "filer", "s3")}
         identity = {
             "name": "tests",
@@ -40,7 +42,7 @@ class ObjectStore:
     @property
     def endpoint(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.ports['s3']}"
+        return f"http://{self.address}:{self.ports['s3']}"
 
     @property
     def variables(self) -> dict[str, str]:
@@ -61,8 +63,8 @@ class ObjectStore:
                     WEED,
                     "server",
                     f"-dir={self.folder}",
-                    "-ip=127.0.0.1",
-                    "-ip.bind=127.0.0.1",
+                    f"-ip={self.address}",
+                    f"-ip.bind={self.address}",
                     "-volume.max=50",
                     "-master.volumeSizeLimitMB=64",
                     "-s3",

