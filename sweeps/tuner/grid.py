@@ -102,8 +102,11 @@ class _Rounds:
 
     def _divide(self) -> None:
         """Let what waits be divided where workers would have nothing to do."""
-        divide, waiting = self._round.divide, self.handout.waiting
-        if divide is None or not waiting:
+        waiting = self.handout.waiting
+        if not waiting:
+            return  # or there is no round any more
+        divide = self._round.divide
+        if divide is None:
             return
         free = self.room() - self.handout.in_hands
         if len(waiting) >= free or (waiting, free) == self.divided:
