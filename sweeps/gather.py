@@ -116,7 +116,7 @@ def gather(subject: Subject, store: Store) -> Content:
         proposals=tried,
         forecasts=sorted(told, key=lambda each: each.started_at),
         explanations=explanations.read(store, name),
-        notes=subject.all_notes,
+        notes=[*subject.all_notes, *image_tests.unlabelled(found, labels)],
         commands=subject.commands,
         resolution=subject.resolution,
         read=read,

@@ -8,7 +8,7 @@ baseline.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,24 @@ def image_test(
         return {(a, b): _compared(right[a], right[b]) for a, b in chosen}
 
     return test
+
+
+def unlabelled(found: Sequence[Scores], labels: pa.Table) -> Iterator[str]:
+    """A note on test sets whose images are not compared one by one, as their labels are not known.
+
+    Args:
+        found: everything that is compared.
+        labels: table `labels`.
+    """
+    known = set(labels.filter(pc.field("split") == "test")["dataset"].unique().to_pylist())
+    tested = {s.place.dataset for s in found if s.place.split == "test" and len(s.labels) > 1}
+    lacking = sorted(tested - known)
+    if lacking:
+        yield (
+            f"on {', '.join(lacking)} configs are not compared image by image, neither by "
+            "McNemar's test nor in an interval for other images, since the store does not have the "
+            "images' labels: `sweeps run` keeps them, `cifake train` does not"
+        )
 
 
 def _chosen(scores: Scores, pairs: Pairs) -> list[tuple[int, int]]:

@@ -125,8 +125,11 @@ def differences(shown: Shown) -> Figure | None:
     data = frames.differences(shown)
     if data.empty:
         return None
-    scaled, name = _scaled(data, shown.metric, ("difference", "low", "high"))
+    ends = ("difference", "low", "high", "total_low", "total_high")
+    scaled, name = _scaled(data, shown.metric, ends)
     title = f"difference in {name}"
+    total = bool(data["total_low"].notna().any())
+    thin = " The thin line is the interval for other images too." if total else ""
     told = int(data["significant"].fillna(value=False).sum())
     of = int(data["of"].iloc[0])
     kept = "" if of == len(data) else f" The {len(data)} largest of {of}."
@@ -137,7 +140,7 @@ def differences(shown: Shown) -> Figure | None:
         title=f"Differences to {reference}",
         caption=f"On {_at(shown.datasets[0])}: mean of the differences paired by seed and its 95 % "
         "interval (Student’s t). Filled: significant at 5 % after Holm’s correction, by the exact "
-        f"sign-flip test.{kept}",
+        f"sign-flip test.{thin}{kept}",
         alt=f"{counted(len(data), 'config')} against {reference}; {told or 'none'} differ"
         f"{'s' if told == 1 else ''} significantly.",
         panels=(
@@ -517,11 +520,18 @@ def timeline(shown: Shown) -> Figure | None:
         for host, group in hosts
     )
     spent = data["end"].max() - data["start"].min()
+    idle = (data["end"] - data["start"]).dt.total_seconds() - data["trained"]
+    rested = int((idle > data["trained"] + _PAUSE).sum())
+    paused = (
+        f" {counted(rested, 'bar')} {'holds' if rested == 1 else 'hold'} more pause than training: "
+        "such a stack was continued later, or waited." * bool(rested)
+    )
     return Figure(
         id="timeline",
         title="Who worked when",
         caption="A bar is a stack of runs, from its first start to its last write; a row is a "
-        "place on a machine, for runs do not note which worker trained them. Outlined: failed.",
+        "place on a machine, shared by stacks that do not overlap, since runs do not note which "
+        f"worker trained them. Outlined: failed.{paused}",
         alt=f"{counted(len(data), 'stack')} on {counted(data['host'].nunique(), 'machine')} and "
         f"{counted(int(data.groupby('host')['lane'].max().sum()), 'row')} within "
         f"{_lasting(spent)}.",
@@ -551,6 +561,9 @@ def gates(table: pd.DataFrame) -> Figure | None:
         panels=tuple(panels),
     )
 
+
+_PAUSE = 60.0
+"""Seconds that a stack may take beside its training and as much again."""
 
 _KINDS = {
     "content_class": "content class",

@@ -191,8 +191,7 @@ def differences(shown: Shown) -> pd.DataFrame:
 
     Returns:
         `config`, `place`, `reference` (the other config), `of` (configs with a difference, drawn or
-        not), `n` (pairs of runs), `difference`, `low`, `high`, `p`, `p_holm`, `significant`,
-        `seeds_needed`; the best first.
+        not), and the numbers of `comparisons` that `reference.NUMBERS` names; the best first.
     """
     rows = held_against(shown.content, shown.metric).dropna(subset=["difference"])
     rows = rows[_in(rows, shown.datasets[:1])]
@@ -295,9 +294,10 @@ def timeline(shown: Shown) -> pd.DataFrame:
 
     Returns:
         `host`, `lane` (from 1 on each host), `config`, `place`, `seeds`, `runs`, `status` (the
-        worst), `start`, `end` (UTC).
+        worst), `start`, `end` (UTC), `trained` (seconds of training between them).
     """
-    columns = ["run_id", "config_id", "seed", "stack", "host", "status", "started_at", "updated_at"]
+    columns = ["run_id", "config_id", "seed", "stack", "host", "status", "train_seconds"]
+    columns += ["started_at", "updated_at"]
     rows = frame(shown.content.runs.select(columns)).dropna(subset=["started_at", "updated_at"])
     rows["stack"] = [" ".join(map(str, stack)) for stack in rows["stack"]]
     rows["host"] = rows["host"].fillna("unknown")
@@ -314,6 +314,7 @@ def timeline(shown: Shown) -> pd.DataFrame:
             status=("status", "last"),
             start=("started_at", "min"),
             end=("updated_at", "max"),
+            trained=("train_seconds", "max"),
         )
         .reset_index()
         .sort_values("start")
@@ -324,7 +325,7 @@ def timeline(shown: Shown) -> pd.DataFrame:
         stacks.loc[group.index, "lane"] = _lanes(group)
     stacks["place"] = shown.place(stacks["config"])
     return stacks[
-        ["host", "lane", "config", "place", "seeds", "runs", "status", "start", "end"]
+        ["host", "lane", "config", "place", "seeds", "runs", "status", "start", "end", "trained"]
     ].reset_index(drop=True)
 
 

@@ -12,7 +12,10 @@ from sweeps.report.content import Content
 from sweeps.resolution import race_leader
 
 PLACE = ["epochs", "dataset", "split"]
-NUMBERS = ["n", "difference", "low", "high", "p", "p_holm", "significant", "seeds_needed"]
+NUMBERS = [
+    *("n", "difference", "low", "high", "total_low", "total_high"),
+    *("p", "p_holm", "significant", "seeds_needed", "mcnemar_runs", "mcnemar_different"),
+]
 
 
 def held_against(content: Content, metric: str) -> pd.DataFrame:
@@ -34,7 +37,11 @@ def held_against(content: Content, metric: str) -> pd.DataFrame:
     every = rows["family"].str.contains(f": {EVERY_PAIR}", regex=False).to_numpy(dtype=bool)
     ahead = rows[~every | (rows["label_b"].to_numpy() == best)]
     behind = rows[every & (rows["label_a"].to_numpy() == best)]
-    turned = {"difference": -behind["difference"], "low": -behind["high"], "high": -behind["low"]}
+    turned = {
+        "difference": -behind["difference"],
+        **{f"{kind}low": -behind[f"{kind}high"] for kind in ("", "total_")},
+        **{f"{kind}high": -behind[f"{kind}low"] for kind in ("", "total_")},
+    }
     parts = [
         ahead.rename(columns={"label_a": "label", "label_b": "reference"}),
         behind.assign(**turned).rename(columns={"label_b": "label", "label_a": "reference"}),

@@ -249,6 +249,9 @@ def _difference(place: _Place, scores: _Scores, shown: Shown) -> list[Cell]:
     if pd.notna(row["low"]):
         ends = (f"{factor * row[end]:+.{digits}f}" for end in ("low", "high"))
         title = f"95 % interval {' to '.join(ends)}, {title}"
+    if pd.notna(row["total_low"]):
+        ends = (f"{factor * row[end]:+.{digits}f}" for end in ("total_low", "total_high"))
+        title += f"; for other images too {' to '.join(ends)}"
     text = f"{factor * row['difference']:+.{digits}f}".replace("-", "−")
     difference = Cell(text=text, value=float(row["difference"]), title=title)
     p = row["p_holm"]

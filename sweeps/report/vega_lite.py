@@ -83,10 +83,23 @@ _SHAPE = {
 }
 
 
-INTERVAL = {
-    "calculate": "isValid(datum.low) && isValid(datum.high) ? "
-    "format(datum.low, '.4~g') + ' to ' + format(datum.high, '.4~g') : '–'",
-    "as": "interval",
+def _interval(low: str, high: str, name: str) -> Spec:
+    """Two columns as text."""
+    low, high = f"datum.{low}", f"datum.{high}"
+    return {
+        "calculate": f"isValid({low}) && isValid({high}) ? "
+        f"format({low}, '.4~g') + ' to ' + format({high}, '.4~g') : '–'",
+        "as": name,
+    }
+
+
+INTERVAL = _interval("low", "high", "interval")
+
+
+_TOLD_APART = {
+    "calculate": "isValid(datum.mcnemar_runs) ? datum.mcnemar_different + ' of ' + "
+    "datum.mcnemar_runs + ' pairs of runs (McNemar, p < 0.05)' : '–'",
+    "as": "told_apart",
 }
 
 
@@ -118,12 +131,23 @@ def differences_spec(title: str, rows: int) -> Spec:
         tip("reference", "against"),
         tip("difference", title, ".4~g"),
         tip("interval", "95 % interval"),
+        tip("total", "with other images"),
         tip("p", "p", ".3~g"),
         tip("p_holm", "p after Holm", ".3~g"),
         tip("n", "pairs of runs"),
+        tip("told_apart", "told apart by images"),
     ]
     filled = {"condition": {"test": "datum.significant", "value": "var(--ink)"}}
-    return _forest(title, rows, y="config", x="difference", tips=tips, fill=filled)
+    spec = _forest(title, rows, y="config", x="difference", tips=tips, fill=filled)
+    spec["transform"] += [_interval("total_low", "total_high", "total"), _TOLD_APART]
+    rule, interval, *points = spec["layer"]
+    total = interval["encoding"] | {
+        "x": {**interval["encoding"]["x"], "field": "total_low"},
+        "x2": {"field": "total_high"},
+    }
+    thin = {"mark": {**interval["mark"], "strokeWidth": 0.7}, "encoding": total}
+    spec["layer"] = [rule, thin, interval, *points]
+    return spec
 
 
 def effects_spec(title: str, rows: int) -> Spec:
@@ -650,6 +674,7 @@ def timeline_spec(lanes: int) -> Spec:
         tip("config"),
         tip("seeds", "seeds"),
         tip("status", "status"),
+        tip("trained", "seconds of training", ",.0f"),
         {"field": "start", "type": "temporal", "title": "from", "format": "%Y-%m-%d %H:%M:%S"},
         {"field": "end", "type": "temporal", "title": "until", "format": "%Y-%m-%d %H:%M:%S"},
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,9 +18,11 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 from sklearn.calibration import calibration_curve
 
+from cifake import tables
 from sweeps.objectives import Reached
 from sweeps.proposals import Proposal
-from sweeps.report import frames, race_frames, search_frames
+from sweeps.report import charts, frames, race_frames, search_frames
+from sweeps.report.content import Content
 from sweeps.report.shown import MAX_COLOURED, Shown, shown
 from sweeps.spec import Dimension, Search, Spec
 from tests.sweeps.contents import NONE, SRM, Drawn, run_id
@@ -197,6 +200,21 @@ def test_placements_stand_in_the_order_of_the_specification(stand: Shown) -> Non
     assert frames.placements(shown(Drawn(labels=(NONE,)).content())).empty
 
 
+def test_the_interval_for_other_images_is_turned_with_the_difference(drawn: Drawn) -> None:
+    made = drawn.content()
+    rows = made.comparisons.to_pylist()
+    for row in rows:
+        row["total_low"], row["total_high"] = row["low"] - 0.01, row["high"] + 0.02
+    wider = replace(made, comparisons=tables.TABLES["comparisons"].from_rows(rows))
+    found = frames.differences(shown(wider))
+    for row in found.to_dict("records"):
+        gaps = (row["low"] - row["total_low"], row["total_high"] - row["high"])
+        assert sorted(gaps) == pytest.approx([0.01, 0.02])
+        assert row["total_low"] < row["difference"] < row["total_high"]
+    assert "The thin line" in charts.differences(shown(wider)).caption  # type: ignore[union-attr]
+    assert "The thin line" not in charts.differences(shown(made)).caption  # type: ignore[union-attr]
+
+
 def test_differences_of_a_race_are_those_to_its_leader(drawn: Drawn) -> None:
     configs = [json.dumps(dict(label)) for label in drawn.labels]
     values = [[0.5 + 0.01 * ((n * k) % 5) for n in range(4)] for k in (1, 2, 3)]
@@ -305,6 +323,20 @@ def test_there_are_as_many_lanes_as_are_needed(spans: list[tuple[int, int]]) -> 
     for one_, (start, end) in zip(lanes, starts, strict=True):
         same = [o for o, lane in zip(starts, lanes, strict=True) if lane == one_]
         assert sum(s < end and start < e for s, e in same) == 1
+
+
+def test_a_stack_that_paused_is_told_since_its_bar_spans_the_pause(drawn: Drawn) -> None:
+    rows = drawn.run_rows.to_pylist()
+    assert "more pause" not in timeline_caption(drawn.content())
+    rows[0]["updated_at"] += datetime.timedelta(days=3)
+    paused = drawn.content(runs=tables.TABLES["runs"].from_rows(rows))
+    assert "1 bar holds more pause than training" in timeline_caption(paused)
+
+
+def timeline_caption(content: Content) -> str:
+    found = charts.timeline(shown(content))
+    assert found is not None
+    return found.caption
 
 
 def test_a_failed_run_marks_its_bar() -> None:

@@ -406,6 +406,8 @@ def test_a_store_without_a_specification_is_compared_by_what_its_runs_differ_in(
     shutil.rmtree(place / "store" / "sweeps")
     text = whole(store)
     assert "note: all runs of a store, 6, by whatever they differ in" in text
+    assert "on demo configs are not compared image by image, neither by McNemar's test nor" in text
+    assert not any(row["mcnemar_runs"] for row in table(store, "all-runs", "comparisons"))
     labels = {row["label"] for row in table(store, "all-runs", "summary")}
     assert {tuple(json.loads(label)) for label in labels} == {("batch_size", "optimizer.lr")}
     assert len(labels) == 3

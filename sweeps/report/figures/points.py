@@ -48,6 +48,9 @@ def differences(chart: charts.Figure, shown: Shown) -> Figure:
     axes.axvline(0, color="0.45", linewidth=0.7, zorder=0.9)
     for place, row in enumerate(rows):
         significant = not pd.isna(row["significant"]) and bool(row["significant"])
+        total = _spread(row["difference"], row["total_low"], row["total_high"])
+        if total is not None:
+            axes.errorbar(row["difference"], place, xerr=total, color="black", linewidth=0.4)
         axes.errorbar(
             row["difference"],
             place,
@@ -55,7 +58,7 @@ def differences(chart: charts.Figure, shown: Shown) -> Figure:
             fmt="o",
             color="black",
             markerfacecolor="black" if significant else "white",
-            linewidth=0.9,
+            linewidth=1.2,
             capsize=1.5,
         )
     _named_rows(axes, names)
