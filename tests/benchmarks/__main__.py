@@ -35,6 +35,8 @@ from tests.benchmarks import (
     packing,
     rows,
     scheduling,
+    slots,
+    traffic,
     training,
 )
 from tests.benchmarks.measure import Outcome
@@ -165,6 +167,14 @@ def _scheduling(setting: Setting) -> Iterable[Outcome]:
     yield from scheduling.scheduling(1_000, 10_000, min(3, setting.repeats))
 
 
+def _slots(setting: Setting) -> Iterable[Outcome]:
+    yield from slots.slots((1, 4, 16, 64), 4, 10.0, min(3, setting.repeats))
+
+
+def _traffic(setting: Setting) -> Iterable[Outcome]:
+    yield from traffic.traffic(setting.archive, setting.scratch / "traffic")
+
+
 def _memory(setting: Setting) -> Iterable[Outcome]:
     yield memory.memory(setting.pack, setting.archive)
 
@@ -201,6 +211,8 @@ BENCHMARKS: dict[str, Callable[[Setting], Iterable[Outcome]]] = {
     "asking": _asking,
     "aggregating": _aggregating,
     "scheduling": _scheduling,
+    "slots": _slots,
+    "traffic": _traffic,
 }
 
 SWEEPS: dict[str, Callable[[Setting], Iterable[Outcome]]] = {
