@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,9 @@ from sweeps.sizing import Sized
 from sweeps.watch import watched
 
 _OBJECT_STORE_BYTES = 80 * 2**20
+
+_REACHED_WITHIN = 10.0
+"""Seconds."""
 
 Bundle = dict[str, float]
 """What Ray sets aside for a stack."""
@@ -56,6 +60,14 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[None]:
 
 
 def _connect(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():  # else a word of Ray's, such as auto
+        try:
+            # Ray would ask for minutes whether there is somebody by now.
+            socket.create_connection((host.strip("[]"), int(port)), _REACHED_WITHIN).close()
+        except (OSError, OverflowError) as error:
+            problem = f"cannot be reached ({error}); give the address of a cluster's head"
+            refuse("--address", problem, value=address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (RayError, RuntimeError, ConnectionError, ValueError) as error:

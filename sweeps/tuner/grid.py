@@ -103,16 +103,13 @@ class _Rounds:
     def _divide(self) -> None:
         """Let what waits be divided where workers would have nothing to do."""
         waiting = self.handout.waiting
-        if not waiting:
-            return  # or there is no round any more
-        divide = self._round.divide
-        if divide is None:
+        if not waiting or self._round.divide is None:
             return
         free = self.room() - self.handout.in_hands
         if len(waiting) >= free or (waiting, free) == self.divided:
             return
         self.divided = (waiting, free)
-        parts = divide([self._task(number) for number in waiting], free)
+        parts = self._round.divide([self._task(number) for number in waiting], free)
         self.handout.withdraw([waiting[place] for place in parts])
         added = [part for each in parts.values() for part in each]
         self.tasks += added
