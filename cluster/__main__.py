@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cifake.errors import InputError, refuse, run_command
+from cifake.errors import InputError, Mistake, refuse, run_command
 from cluster import jobs, state
 from cluster.actions import Action, RemoveFolder, perform, script
 from cluster.launcher import BatchLauncher, Launcher, Profile
@@ -181,7 +181,11 @@ def down(
     if not folder.is_dir() and not launcher.is_up():
         print(f"{name} is down")
         return
-    perform(actions, _tell)
+    try:
+        perform(actions, _tell)
+    except InputError as error:
+        hint = f"`cluster down {profile}` tries again; if that is gone for good, remove {folder}"
+        raise InputError([*error.mistakes, Mistake(where=name, problem=hint)]) from None
     print(f"{name} is down; all that `cluster up` made is removed, runs stay in their store")
 
 

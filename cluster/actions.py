@@ -74,7 +74,7 @@ class Command:
     """Seconds that one try may take."""
 
     may_fail: bool = False
-    """Whether the rest goes on when it fails: for cleaning up what may be gone."""
+    """Whether the rest goes on when it fails, which is told: for cleaning up what may be gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ def _perform(actions: Sequence[Action], tell: Callable[[str], None], done: list[
                 tell(action.what)
                 if action.undo is not None:
                     done.append(action)  # what fails half way may have begun
-                _complete(action)
+                _complete_or_tell(action, tell)
             case Together():
                 _perform_together(action, tell, done)
 
@@ -148,11 +148,20 @@ def _perform_together(together: Together, tell: Callable[[str], None], done: lis
         raise InputError(mistake for error in errors for mistake in error.mistakes)
 
 
+def _complete_or_tell(command: Command, tell: Callable[[str], None]) -> None:
+    try:
+        _complete(command)
+    except InputError as error:
+        if not command.may_fail:
+            raise
+        tell(f"{error}; passed over")
+
+
 def _complete(command: Command) -> None:
     end = time.monotonic() + command.patience
     while True:
         code, output = _run(command.argv, command.stdin, command.limit)
-        if code == 0 or command.may_fail:
+        if code == 0:
             return
         if time.monotonic() >= end:
             lines = [line.strip() for line in output.strip().splitlines() if line.strip()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import subprocess
 import sys
 import time
@@ -76,7 +77,7 @@ def submit(launcher: Launcher, submission: Submission) -> None:
         InputError: versions differ, the store cannot be written, or Ray does not take it.
     """
     check_versions(launcher)
-    _ask(launcher, "submit", text=json.dumps(asdict(submission)))
+    _answer(launcher, "submit", text=json.dumps(asdict(submission)))
 
 
 def check_versions(launcher: Launcher) -> None:
@@ -85,7 +86,7 @@ def check_versions(launcher: Launcher) -> None:
     Raises:
         InputError: all that differs.
     """
-    there, here = _ask(launcher, "about"), look.versions()
+    there, here = _answer(launcher, "about"), look.versions()
     mistakes = [
         Mistake(
             where="the head",
@@ -156,7 +157,7 @@ def stop(launcher: Launcher, job: str) -> str:
     Raises:
         InputError: no such job, or it does not end.
     """
-    return str(_ask(launcher, "stop", job)["state"])
+    return str(_answer(launcher, "stop", job)["state"])
 
 
 def status(launcher: Launcher) -> dict[str, Any]:
@@ -165,7 +166,19 @@ def status(launcher: Launcher) -> dict[str, Any]:
     Raises:
         InputError: the head does not answer.
     """
-    return _ask(launcher, "status")
+    return _answer(launcher, "status")
+
+
+def _answer(launcher: Launcher, command: str, *arguments: str, text: str = "") -> dict[str, Any]:
+    """The same for whoever does not wait for a head that is away.
+
+    Raises:
+        InputError: what it refuses, or that it does not answer.
+    """
+    try:
+        return _ask(launcher, command, *arguments, text=text)
+    except ConnectionError as error:
+        refuse("the head", f"does not answer: {error}")
 
 
 def _ask(launcher: Launcher, command: str, *arguments: str, text: str = "") -> dict[str, Any]:
@@ -185,5 +198,6 @@ def _ask(launcher: Launcher, command: str, *arguments: str, text: str = "") -> d
 
 
 def _mistakes(errors: str) -> list[Mistake]:
-    lines = [line.partition(" error: ")[2] for line in errors.splitlines() if " error: " in line]
+    # What reaches the head may complain of its exit code, too.
+    lines = re.findall(r"^(?:cluster[\w.]*:| +) error: (.*)", errors, re.MULTILINE)
     return [Mistake(where="the head", problem=line) for line in lines or [errors.strip()]]

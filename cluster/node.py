@@ -41,7 +41,7 @@ _OWN_LOG, _LOG, _LOG_BEFORE = "log", "ray.log", "ray.log.1"
 _FAILED = "failed.log"
 """The log of the last node that ended before it could be used."""
 
-_RUNNING = "running.json"
+RUNNING = "running.json"
 """What was started last, as `_started_with` says it; there as long as it can be used."""
 
 _START_SECONDS = 120.0
@@ -140,7 +140,8 @@ def start_command(node: Node) -> list[str]:
         *(["--no-monitor"] if node.head else []),
         f"--node-ip-address={node.ip or _own_address(node)}",
         f"--node-name={node.name}",
-        f"--temp-dir={node.temp}",
+        # Ray opens its folder to every user of the machine: one that is private is around it.
+        f"--temp-dir={node.temp / 'r'}",
         *([] if node.cpus is None else [f"--num-cpus={node.cpus}"]),
         *([] if node.gpus is None else [f"--num-gpus={node.gpus}"]),
     ]
@@ -155,7 +156,7 @@ def run(folder: Path) -> None:
     os.environ[processes.MARK] = node.mark
     while not ending.is_set():
         _live_once(folder, node, ending)
-        (folder / _RUNNING).unlink(missing_ok=True)
+        (folder / RUNNING).unlink(missing_ok=True)
         processes.kill_marked(node.mark, _KILL_SECONDS)
         ending.wait(_PAUSE_SECONDS)
 
@@ -166,7 +167,7 @@ def _live_once(folder: Path, node: Node, ending: threading.Event) -> None:
     if log.exists():
         log.replace(folder / _LOG_BEFORE)
     environment, begun_with = driver_environment(folder, node), _started_with(folder, node)
-    _make_private(node.temp)
+    make_private(node.temp)
     (node.temp / "tmp").mkdir(exist_ok=True)
     with log.open("wb") as output:
         try:
@@ -186,7 +187,7 @@ def _live_once(folder: Path, node: Node, ending: threading.Event) -> None:
     while process.poll() is None and not ending.is_set():
         if not usable and _usable(node, log):
             usable = True
-            write_aside(folder / _RUNNING, begun_with)
+            write_aside(folder / RUNNING, begun_with)
             resuming = _resume_jobs(environment) if node.head else None
         if resuming is not None and resuming.poll() is not None:
             resuming = None
@@ -235,7 +236,7 @@ def up(folder: Path) -> None:
         InputError: it did not start.
     """
     node = read_node(folder)
-    if supervisor(node) is not None and (folder / _RUNNING).is_file() and not _is(folder, node):
+    if supervisor(node) is not None and (folder / RUNNING).is_file() and not _is(folder, node):
         _end(node)
     begun = None if supervisor(node) is not None else _begin(folder, node)
 
@@ -247,7 +248,7 @@ def up(folder: Path) -> None:
     if not _is(folder, node):
         if begun is not None:  # one that was there goes on trying
             _end(node)
-        refuse(node.name, f"Ray did not start: {_last_words(folder)}")
+        refuse(node.name, f"Ray did not start: {last_words(folder)}")
     _remove_other_environments(folder)
 
 
@@ -261,7 +262,7 @@ def _remove_other_environments(folder: Path) -> None:
 def _begin(folder: Path, node: Node) -> subprocess.Popen[bytes]:
     """Start what keeps the node in its cluster, in a session of its own."""
     processes.kill_marked(node.mark, _KILL_SECONDS)
-    for name in (_RUNNING, _FAILED, _LOG):
+    for name in (RUNNING, _FAILED, _LOG):
         (folder / name).unlink(missing_ok=True)
     with (folder / _OWN_LOG).open("wb") as output:
         return subprocess.Popen(  # noqa: S603 - our own command
@@ -274,7 +275,7 @@ def _begin(folder: Path, node: Node) -> subprocess.Popen[bytes]:
         )
 
 
-def _last_words(folder: Path) -> str:
+def last_words(folder: Path) -> str:
     """The end of what the node said last, in a line."""
     for name in (_FAILED, _LOG, _OWN_LOG):
         path = folder / name
@@ -314,12 +315,12 @@ def state(folder: Path) -> dict[str, bool]:
         return {"kept": False, "usable": False}
     node = read_node(folder)
     kept = supervisor(node) is not None
-    return {"kept": kept, "usable": kept and (folder / _RUNNING).is_file()}
+    return {"kept": kept, "usable": kept and (folder / RUNNING).is_file()}
 
 
 def _is(folder: Path, node: Node) -> bool:
     """Whether what can be used is the node as it is told to be."""
-    running = folder / _RUNNING
+    running = folder / RUNNING
     return running.is_file() and running.read_bytes() == _started_with(folder, node)
 
 
@@ -355,7 +356,7 @@ def _own_address(node: Node) -> str:
         return str(probe.getsockname()[0])
 
 
-def _make_private(folder: Path) -> None:
+def make_private(folder: Path) -> None:
     """A folder that this user alone may enter.
 
     Raises:

@@ -21,12 +21,14 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 """Of every node, beside its token: `RAY_AUTH_TOKEN_PATH`, or `RAY_AUTH_TOKEN` from a secret."""
 
-_OBJECT_STORE_BYTES = 80 * 2**20
+OBJECT_STORE_BYTES = 80 * 2**20
 """Sweeps hand tasks and reports around, and nothing large."""
 
 _EVERY_NODE = (
     "--dashboard-agent-listen-port=0",
-    f"--object-store-memory={_OBJECT_STORE_BYTES}",
+    # Any that are free: nodes of several clusters may share a machine.
+    *("--min-worker-port=0", "--max-worker-port=0"),
+    f"--object-store-memory={OBJECT_STORE_BYTES}",
     "--disable-usage-stats",
 )
 

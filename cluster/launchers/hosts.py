@@ -24,7 +24,7 @@ from cluster.token import token_path
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._:-]*"
 """Of hosts and users: nothing that ssh could take for an option."""
 
-_SSH = (
+SSH = (
     *("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"),
     *("-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3"),
 )
@@ -152,7 +152,7 @@ class Hosts:
         port, user = host.ssh_port or profile.ssh_port, host.user or profile.user
         identity = host.identity_file or profile.identity_file
         return (
-            *_SSH,
+            *SSH,
             *(word for option in profile.ssh_options for word in ("-o", option)),
             *(() if port is None else ("-p", str(port))),
             *(() if user is None else ("-l", user)),
@@ -207,7 +207,8 @@ class Hosts:
             argv=(sys.executable, "-m", "cluster.bundle", str(self._bundle)),
         )
         return [
-            *(machines.end(gone) if gone else []),
+            # One that was taken out may be so because it is dead.
+            *(machines.end(gone, may_fail=True) if gone else []),
             *([make] if self.profile.python is None else []),
             *machines.start(self.members, self.profile, self.folder),
         ]

@@ -8,16 +8,16 @@ import shlex
 import socket
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cifake.errors import InputError, Mistake, refuse
+from cifake.errors import Mistake, refuse
 from cluster import look
-from cluster.actions import Action, Together, WriteFile
+from cluster.actions import Action, Command, Together, WriteFile
 from cluster.launcher import Profile
 from cluster.machine import UNREACHABLE, Answer, Machine
 from cluster.node import NODE, SECRETS, TOKEN, Node
-from cluster.secret_file import read_secrets
+from cluster.secret_file import secret_problems
 from cluster.token import make_token, token_path
 
 _OWN_ABOVE = 2
@@ -74,9 +74,15 @@ def start(members: Sequence[Member], profile: Profile, folder: Path) -> list[Act
     ]
 
 
-def end(members: Sequence[Member]) -> list[Action]:
-    """What ends the node of every machine and removes its folder."""
-    return [Together(lists=tuple((_down(member.machine),) for member in members))]
+def end(members: Sequence[Member], *, may_fail: bool = False) -> list[Action]:
+    """What ends the node of every machine and removes its folder.
+
+    Args:
+        members: the machines.
+        may_fail: whether one that cannot be reached is passed over.
+    """
+    downs = [replace(_down(member.machine), may_fail=may_fail) for member in members]
+    return [Together(lists=tuple((down,) for down in downs))]
 
 
 def _file(member: Member, folder: Path) -> Path:
@@ -114,7 +120,7 @@ def _up(member: Member, role: str) -> Action:
     return member.machine.action(f"start the {role}", member.machine.node("up"))
 
 
-def _down(machine: Machine) -> Action:
+def _down(machine: Machine) -> Command:
     folder = shlex.quote(machine.folder)
     above = shlex.join(str(path) for path in list(Path(machine.folder).parents)[:_OWN_ABOVE])
     end = f"if test -e {folder}/{NODE}; then ({machine.node('down')}); fi && rm -rf {folder}"
@@ -124,21 +130,11 @@ def _down(machine: Machine) -> Action:
 
 def problems(members: Sequence[Member], profile: Profile) -> list[Mistake]:
     """Machines that cannot be reached, ports in use, versions that differ, unreadable secrets."""
-    found = _secret_problems(profile)
+    found = secret_problems(profile.secrets)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for each in pool.map(lambda m: _machine_problems(m, members[0], profile), members):
             found += each
     return found
-
-
-def _secret_problems(profile: Profile) -> list[Mistake]:
-    if profile.secrets is None:
-        return []
-    try:
-        read_secrets(Path(profile.secrets).expanduser())
-    except InputError as error:
-        return list(error.mistakes)
-    return []
 
 
 def _machine_problems(member: Member, head: Member, profile: Profile) -> list[Mistake]:
@@ -151,7 +147,7 @@ def _machine_problems(member: Member, head: Member, profile: Profile) -> list[Mi
         return [Mistake(where=machine.name, problem=_not_asked(answer, interpreter))]
     found = json.loads(answer.output)
     brings = member.interpreter is not None
-    mistakes = _version_problems(machine.name, found, brings=brings)
+    mistakes = version_problems(machine.name, found, brings=brings)
     if found["ports_in_use"] and not state(machine)["kept"]:
         fields = {profile.port: "port", profile.dashboard_port: "dashboard_port"}
         mistakes += [
@@ -172,7 +168,7 @@ def _not_asked(answer: Answer, interpreter: str) -> str:
     return f"{interpreter} does not run there: {answer.complaint}"
 
 
-def _version_problems(name: str, found: Mapping[str, object], *, brings: bool) -> list[Mistake]:
+def version_problems(name: str, found: Mapping[str, object], *, brings: bool) -> list[Mistake]:
     """What differs from this machine's.
 
     Args:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ class Lab:
     folder: Path
     """Of its user on this machine."""
 
+    secret: str = field(default_factory=lambda: secrets.token_hex(16))
+    """One that no log, no file but its own and no command line may hold."""
+
     @property
     def profile(self) -> Path:
         """The profile's file."""
@@ -64,9 +68,9 @@ class Lab:
 
     def write_profile(self, machines: Sequence[str], **settings: Any) -> None:
         """Write a profile of some machines, the head first; each gives a core."""
-        secrets = self.folder / "secrets"
-        lines = [f"{name}={value}\n" for name, value in self.objects.variables.items()]
-        secrets.write_text("".join(lines))
+        path = self.folder / "secrets"
+        variables = {**self.objects.variables, "HIDDEN_FROM_ALL": self.secret}
+        path.write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
         content = {
             "launcher": "hosts",
             "description": "namespaces of this machine",
@@ -75,7 +79,7 @@ class Lab:
             "ssh_options": self.network.ssh_options,
             "folder": NODES,
             "python": PYTHON,
-            "secrets": str(secrets),
+            "secrets": str(path),
             "environment": {"OMP_NUM_THREADS": "1", "CIFAKE_CACHE": "/mnt/shared/cache"},
             **settings,
         }
@@ -120,6 +124,10 @@ class Lab:
     def log(self, store: str) -> str:
         """What a sweep that was submitted has printed."""
         return (self.folder / f"{store.rpartition('/')[2]}.log").read_text()
+
+    def job(self, store: str) -> str:
+        """The name of the job that `submit` told."""
+        return self.log(store).partition("job ")[2].partition(";")[0]
 
     def states(self, store: str) -> Mapping[str, RunState]:
         """The runs of a store so far."""

@@ -220,15 +220,15 @@ class Network:
             known.write(f"{machine.address} {key}")
         return machine
 
-    def ssh(self, name: str, command: str) -> subprocess.CompletedProcess[str]:
-        """Run a shell command on a machine."""
+    def ssh(self, name: str, command: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a shell command on a machine; it reads a text from standard input."""
         options = (word for option in self.ssh_options for word in ("-o", option))
         return subprocess.run(
             [
                 *("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", *options),
                 *("-i", str(self.identity), self.machines[name].address, command),
             ],
-            stdin=subprocess.DEVNULL,
+            input=text,
             capture_output=True,
             text=True,
             check=False,
