@@ -32,7 +32,7 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/sweeps run demo --store $(STORE)
 
-test: $(VENV)/.installed-dev $(VENV)/.chromium $(VENV)/.latex
+test: $(VENV)/.installed-dev $(VENV)/.chromium $(VENV)/.latex $(VENV)/.slurm
 	$(BIN)/python -m pytest -m "not long"
 
 test-long: $(VENV)/.installed-dev
@@ -90,4 +90,11 @@ $(VENV)/.latex: | $(VENV)/bin/python
 	@command -v pdflatex >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && \
 	  apt-get install -y -qq --no-install-recommends texlive-latex-recommended; } >/dev/null 2>&1 || \
 	  echo "no LaTeX: tests that compile tables are skipped; apt-get install texlive-latex-recommended"
+	@touch $@
+
+# A Slurm for its launcher, in the same way; what belongs to root is not on every PATH.
+$(VENV)/.slurm: | $(VENV)/bin/python
+	@test -x /usr/sbin/slurmctld || { test "$$(id -u)" = 0 && apt-get update -qq && \
+	  apt-get install -y -qq --no-install-recommends slurmctld slurmd munge; } >/dev/null 2>&1 || \
+	  echo "no Slurm: tests of its jobs are skipped; apt-get install slurmctld slurmd munge"
 	@touch $@

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from cluster.launcher import Launcher
 from cluster.launchers.hosts import Hosts
 from cluster.launchers.local import Local
+from cluster.launchers.slurm import Slurm
 
-LAUNCHERS: Mapping[str, type[Launcher]] = {"hosts": Hosts, "local": Local}
+LAUNCHERS: Mapping[str, type[Launcher]] = {"hosts": Hosts, "local": Local, "slurm": Slurm}
 """By the name that a profile gives."""

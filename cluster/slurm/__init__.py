@@ -1,0 +1,1 @@
+"""Ray clusters inside Slurm's allocations."""
