@@ -6,8 +6,14 @@ from collections.abc import Mapping
 
 from cluster.launcher import Launcher
 from cluster.launchers.hosts import Hosts
+from cluster.launchers.kubernetes import Kubernetes
 from cluster.launchers.local import Local
 from cluster.launchers.slurm import Slurm
 
-LAUNCHERS: Mapping[str, type[Launcher]] = {"hosts": Hosts, "local": Local, "slurm": Slurm}
+LAUNCHERS: Mapping[str, type[Launcher]] = {
+    "hosts": Hosts,
+    "kubernetes": Kubernetes,
+    "local": Local,
+    "slurm": Slurm,
+}
 """By the name that a profile gives."""
