@@ -48,6 +48,8 @@ mount -t tmpfs tmpfs /tmp
 chmod 1777 /tmp
 mount -t tmpfs tmpfs /run
 mkdir -p /run/sshd
+# Shells of all machines begin alike, and write nothing into a home folder that they share.
+test ! -e ~/.bashrc || mount --bind /dev/null ~/.bashrc
 exec {sshd} -D -e -f /mnt/shared/sshd/{name}.conf
 """
 

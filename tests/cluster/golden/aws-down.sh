@@ -1,0 +1,4 @@
+# remove the machines
+sh -c 'test ! -e /FOLDER/state/cluster.yaml || env RAY_UP_enable_autoscaler_v2=0 PYTHON -m ray.scripts.scripts down --yes /FOLDER/state/cluster.yaml'
+# remove the security group
+PYTHON -m cluster.aws remove-group eu-central-1 cifake-aws

@@ -1,0 +1,145 @@
+# make a token that the cluster asks for
+sh -c 'umask 077; mkdir -p "$1"; shift; exec "$@" > /dev/null' sh /FOLDER/state/home env -u RAY_AUTH_TOKEN -u RAY_AUTH_TOKEN_PATH HOME=/FOLDER/state/home RAY_AUTH_MODE=token PYTHON -m ray.scripts.scripts get-auth-token --generate
+# make the cluster's key
+sh -c 'test -f /FOLDER/state/key || ssh-keygen -q -t ed25519 -N "" -C cifake -f /FOLDER/state/key'
+# pack the project
+PYTHON -m cluster.bundle /FOLDER/state/project.tar
+cat > /FOLDER/state/node.json <<'END'
+{
+  "name": "node",
+  "mark": "node",
+  "head": true,
+  "address": "127.0.0.1:6379",
+  "dashboard_port": 8265,
+  "ip": null,
+  "cpus": null,
+  "gpus": null,
+  "environment": {
+    "AWS_REGION": "eu-central-1"
+  },
+  "code": "CODE"
+}
+END
+cat > /FOLDER/state/cluster.yaml.in <<'END'
+cluster_name: cifake-aws
+provider:
+  type: aws
+  region: eu-central-1
+  cache_stopped_nodes: false
+  use_internal_ips: false
+max_workers: 20
+upscaling_speed: 100.0
+idle_timeout_minutes: 5.0
+auth:
+  ssh_user: ubuntu
+  ssh_private_key: /FOLDER/state/key
+head_node_type: ray-head
+available_node_types:
+  ray-head:
+    resources:
+      CPU: 0
+      GPU: 0
+    min_workers: 0
+    max_workers: 0
+    node_config:
+      InstanceType: m7i.large
+      ImageId: resolve:ssm:/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id
+      SecurityGroupIds:
+      - SECURITY_GROUP_OF_THIS_CLUSTER
+      UserData: "#cloud-config\nssh_authorized_keys:\n  - PUBLIC_KEY_OF_THIS_CLUSTER\n"
+      BlockDeviceMappings:
+      - DeviceName: /dev/sda1
+        Ebs:
+          VolumeSize: 100
+          VolumeType: gp3
+          Encrypted: true
+          DeleteOnTermination: true
+      MetadataOptions:
+        HttpTokens: required
+        HttpPutResponseHopLimit: 1
+      IamInstanceProfile:
+        Name: cifake-head
+  cpu:
+    resources:
+      CPU: 16
+    min_workers: 0
+    max_workers: 16
+    node_config:
+      InstanceType: c7i.4xlarge
+      ImageId: resolve:ssm:/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id
+      SecurityGroupIds:
+      - SECURITY_GROUP_OF_THIS_CLUSTER
+      UserData: "#cloud-config\nssh_authorized_keys:\n  - PUBLIC_KEY_OF_THIS_CLUSTER\n"
+      BlockDeviceMappings:
+      - DeviceName: /dev/sda1
+        Ebs:
+          VolumeSize: 100
+          VolumeType: gp3
+          Encrypted: true
+          DeleteOnTermination: true
+      MetadataOptions:
+        HttpTokens: required
+        HttpPutResponseHopLimit: 1
+      IamInstanceProfile:
+        Name: cifake-worker
+      InstanceMarketOptions:
+        MarketType: spot
+        SpotOptions:
+          SpotInstanceType: one-time
+          InstanceInterruptionBehavior: terminate
+  gpu:
+    resources:
+      CPU: 4
+      GPU: 1
+    min_workers: 0
+    max_workers: 4
+    node_config:
+      InstanceType: g6.xlarge
+      ImageId: resolve:ssm:/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id
+      SecurityGroupIds:
+      - SECURITY_GROUP_OF_THIS_CLUSTER
+      UserData: "#cloud-config\nssh_authorized_keys:\n  - PUBLIC_KEY_OF_THIS_CLUSTER\n"
+      BlockDeviceMappings:
+      - DeviceName: /dev/sda1
+        Ebs:
+          VolumeSize: 100
+          VolumeType: gp3
+          Encrypted: true
+          DeleteOnTermination: true
+      MetadataOptions:
+        HttpTokens: required
+        HttpPutResponseHopLimit: 1
+      IamInstanceProfile:
+        Name: cifake-worker
+      InstanceMarketOptions:
+        MarketType: spot
+        SpotOptions:
+          SpotInstanceType: one-time
+          InstanceInterruptionBehavior: terminate
+file_mounts:
+  /home/ubuntu/cifake/project.tar: /FOLDER/state/project.tar
+  /home/ubuntu/cifake/node.json: /FOLDER/state/node.json
+  /home/ubuntu/cifake/token: /FOLDER/state/home/.ray/auth_token
+  /home/ubuntu/cifake/secrets: /FOLDER/secrets
+cluster_synced_files: []
+initialization_commands:
+- cloud-init status --wait > /dev/null || true
+setup_commands:
+- chmod -f 600 /home/ubuntu/cifake/token /home/ubuntu/cifake/secrets || true
+- test -x /home/ubuntu/cifake/uv/bin/uv || (sudo DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 update && sudo DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y python3-venv rsync && python3 -m venv /home/ubuntu/cifake/uv && /home/ubuntu/cifake/uv/bin/pip install --quiet uv)
+- test -x /home/ubuntu/cifake/env/bin/python || /home/ubuntu/cifake/uv/bin/uv venv --quiet --python VERSION /home/ubuntu/cifake/env
+- tar -xf /home/ubuntu/cifake/project.tar -C /home/ubuntu/cifake
+- cd /home/ubuntu/cifake && /home/ubuntu/cifake/uv/bin/uv pip install --quiet --python /home/ubuntu/cifake/env/bin/python --constraint constraints.txt './cifake_sweeps-0.1.0-py3-none-any.whl[cluster]' --reinstall-package=cifake-sweeps
+head_setup_commands:
+- cd /home/ubuntu/cifake && /home/ubuntu/cifake/uv/bin/uv pip install --quiet --python /home/ubuntu/cifake/env/bin/python --constraint constraints.txt boto3
+worker_setup_commands: []
+head_start_ray_commands:
+- bash -c '< /dev/tcp/127.0.0.1/6379' 2> /dev/null || (/home/ubuntu/cifake/env/bin/python -m cluster.node exec /home/ubuntu/cifake -m ray.scripts.scripts stop; ulimit -n 65536; RAY_enable_autoscaler_v2=0 /home/ubuntu/cifake/env/bin/python -m cluster.node exec /home/ubuntu/cifake -m ray.scripts.scripts start --head --port=6379 --include-dashboard=true --dashboard-host=127.0.0.1 --dashboard-port=8265 --dashboard-agent-listen-port=0 --object-store-memory=83886080 --disable-usage-stats --num-cpus=0 --num-gpus=0 --autoscaling-config=~/ray_bootstrap_config.yaml && /home/ubuntu/cifake/env/bin/python -m cluster.node exec /home/ubuntu/cifake -m cluster.head resume)
+worker_start_ray_commands:
+- /home/ubuntu/cifake/env/bin/python -m cluster.node exec /home/ubuntu/cifake -m ray.scripts.scripts stop
+- ulimit -n 65536; RAY_enable_autoscaler_v2=0 /home/ubuntu/cifake/env/bin/python -m cluster.node exec /home/ubuntu/cifake -m ray.scripts.scripts start --address=$RAY_HEAD_IP:6379 --dashboard-agent-listen-port=0 --object-store-memory=83886080 --disable-usage-stats
+END
+# prepare what Ray's launcher is told
+sh -c 'PUBLIC_KEY_OF_THIS_CLUSTER=$(cat /FOLDER/state/key.pub) && test -n "$PUBLIC_KEY_OF_THIS_CLUSTER" && SECURITY_GROUP_OF_THIS_CLUSTER=$(PYTHON -m cluster.aws make-group eu-central-1 cifake-aws - 203.0.113.0/24) && test -n "$SECURITY_GROUP_OF_THIS_CLUSTER" && sed -e "s|PUBLIC_KEY_OF_THIS_CLUSTER|$PUBLIC_KEY_OF_THIS_CLUSTER|g" -e "s|SECURITY_GROUP_OF_THIS_CLUSTER|$SECURITY_GROUP_OF_THIS_CLUSTER|g" /FOLDER/state/cluster.yaml.in > /FOLDER/state/cluster.yaml'
+# make the head, which takes some minutes
+sh -c '"$@" > /FOLDER/state/up.log 2>&1 || { tail -n 3 /FOLDER/state/up.log; echo "all that it said is in /FOLDER/state/up.log"; exit 1; }' sh env RAY_UP_enable_autoscaler_v2=0 PYTHON -m ray.scripts.scripts up --yes --no-config-cache /FOLDER/state/cluster.yaml
