@@ -63,7 +63,7 @@ def facts() -> dict[str, str]:
         "Python": python,
         **packages,
         "trainer version": str(TRAINER_VERSION),
-        "code": code_digest()[:12],
+        "code": code_digest("*.py")[:12],
     }
 
 

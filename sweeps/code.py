@@ -10,12 +10,16 @@ _PACKAGES = ("cifake", "sweeps")
 
 
 @functools.cache
-def code_digest() -> str:
-    """A digest of all files of the project that training and reports are made by."""
+def code_digest(pattern: str = "*") -> str:
+    """A digest of the files of the project that training and reports are made by.
+
+    Args:
+        pattern: of their names.
+    """
     found = hashlib.sha256()
     root = Path(__file__).resolve().parents[1]
     for package in _PACKAGES:
-        for path in sorted((root / package).rglob("*")):
+        for path in sorted((root / package).rglob(pattern)):
             # Another process may be writing compiled files there, under names that come and go.
             if path.parent.name != "__pycache__" and path.is_file():
                 found.update(f"{path.relative_to(root)}\0".encode())

@@ -96,7 +96,7 @@ def connected(
             terms = make_terms(store, [pack.folder for pack in sweep.packs.values()])
             tuner.inspect(terms)
             publish_packs(sweep, store)
-        placed = tuner.place(sweep.spec.resources, widest)
+        placed = tuner.place(sweep.spec.resources, widest, can_grow=address is not None)
         if placed.lacking is not None:
             name, most = placed.lacking
             value = getattr(placed.sized, name)

@@ -30,6 +30,8 @@ class Nodes:
 
     def leaves(self, node_id: str) -> bool:
         """Whether a node is dead, or will be soon and takes no work any more."""
+        if node_id not in self.known:  # it may have joined since
+            self.looked = float("-inf")
         self._look()
         node = self.known.get(node_id)
         return node is None or not node["Alive"] or node_id in self.draining

@@ -11,6 +11,7 @@ from cifake.errors import one_line
 from sweeps.probe import Widest, footprint, gpu_memory
 from sweeps.sizing import Footprint, Machine, Placed, Sized, asked, on_gpus, placed
 from sweeps.spec import Resources
+from sweeps.tuner.growth import grows_for
 from sweeps.tuner.nodes import Nodes, on_node
 
 _SLIVER = 0.001
@@ -20,15 +21,19 @@ _ANSWER = 600.0
 """Seconds that an answer may take: a pack may have to be fetched first."""
 
 
-def place(resources: Resources, widest: Widest) -> Placed:
+def place(resources: Resources, widest: Widest, *, can_grow: bool) -> Placed:
     """Decide what stacks get of the cluster.
 
     Args:
         resources: what the specification asks for.
         widest: the largest stacks, which are measured where a GPU must hold them.
+        can_grow: whether the cluster may have an autoscaler.
     """
     there = Nodes().machines()
-    sized = asked(resources, sum(machine.gpus for machine in there))
+    gpus = sum(machine.gpus for machine in there)
+    if can_grow and resources.gpus and not gpus:
+        can_grow = grows_for(resources.cpus, resources.gpus)
+    sized = asked(resources, gpus, can_grow=can_grow)
     if sized is None:
         try:
             sized = on_gpus(resources.cpus, there, _measured(there, widest))

@@ -86,6 +86,7 @@ class Raylets:
         cpus: float = 1,
         gpus: float = 0,
         hidden: Sequence[Path] = (),
+        options: Sequence[str] = (),
         **variables: str,
     ) -> Raylet:
         """Start a node and wait until it has joined.
@@ -95,6 +96,7 @@ class Raylets:
             gpus: GPUs that it says to have.
             hidden: folders of which it sees nothing, as if it had a file system of its own; needs
                 root.
+            options: more of `ray start`.
             variables: of the environment of its processes.
         """
         number = len(self.nodes) + 1
@@ -117,6 +119,7 @@ class Raylets:
                     f"--object-store-memory={_STORE_BYTES}",
                     "--disable-usage-stats",
                     *joining,
+                    *options,
                     *([] if self.nodes else [f"--temp-dir={self.scratch}"]),
                 ],
                 env={**self.environment, "CIFAKE_CACHE": str(cache), **variables},

@@ -220,6 +220,67 @@ def test_a_gpu_that_no_node_has_is_a_fallback_of_the_runs(site: Site, bucket: st
     assert state.row["fallbacks"] == [why]
 
 
+AUTOSCALING = {
+    "cluster_name": "test",
+    "provider": {"type": "fake_multinode"},
+    "head_node_type": "head",
+    "available_node_types": {
+        "head": {"resources": {"CPU": 1}, "node_config": {}, "max_workers": 0},
+        "gpu": {
+            "resources": {"CPU": 1, "GPU": 1},
+            "node_config": {},
+            "min_workers": 0,
+            "max_workers": 1,
+        },
+    },
+    "max_workers": 1,
+    "upscaling_speed": 1.0,
+    "idle_timeout_minutes": 5,
+    "auth": {},
+    **{f"{kind}_commands": [] for kind in ("initialization", "setup", "head_setup")},
+    **{f"{kind}_commands": [] for kind in ("worker_setup", "head_start_ray", "worker_start_ray")},
+    "docker": {},
+    "file_mounts": {},
+    "cluster_synced_files": [],
+    "file_mounts_sync_continuously": False,
+    "rsync_exclude": [],
+    "rsync_filter": [],
+}
+"""A cluster whose autoscaler would start a node with a GPU; the nodes are Ray's own fakes."""
+
+
+def test_a_gpu_that_an_autoscaler_starts_is_waited_for(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(AUTOSCALING))
+    raylets = Raylets(tmp_path, environment)
+    scaled = {
+        "RAY_enable_autoscaler_v2": "0",
+        "RAY_FAKE_CLUSTER": "1",
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+    }
+    one = (*SWEEP, "--set", "seed=1", "--set", "epochs=[1]", "--set", "attention=none")
+    arguments = [*one, "--set", "resources.gpus=0.25", "--store", str(tmp_path / "store")]
+    try:
+        options = [f"--autoscaling-config={tmp_path / 'config.json'}"]
+        raylets.start(cpus=1, options=options, **scaled)
+        driver = launch(
+            [*arguments, "--address", raylets.address], raylets.environment, tmp_path / "log"
+        )
+        until(driver, lambda: "stacks wait for a node" in (tmp_path / "log").read_text())
+        raylets.start(cpus=1, gpus=1)
+        code = driver.process.wait(timeout=200)
+    finally:
+        raylets.stop()
+    text = (tmp_path / "log").read_text()
+    assert code == 0, text
+    assert "resources.gpus: 0.25: no node has so much for one stack; the most is 0" in text
+    (state,) = Store(open_place(str(tmp_path / "store"))).run_states().values()
+    assert state.row["fallbacks"] == [
+        "trained on the CPU: 0.25 GPU was asked for, and torch found none"
+    ]
+
+
 def test_gpus_that_torch_does_not_find_are_left_alone(site: Site, bucket: str) -> None:
     """A node says to have two; what nobody asked for is no fallback."""
     node = site.raylets.start(cpus=1, gpus=2)
@@ -237,8 +298,9 @@ def test_gpus_that_torch_does_not_find_are_left_alone(site: Site, bucket: str) -
 # Nodes that leave
 
 
-def test_a_node_killed_while_it_trains_changes_no_row(
-    site: Site, bucket: str, reference: Path, run_rows: RunRows, tmp_path: Path
+@pytest.mark.parametrize("how", ["killed", "drained"])
+def test_a_node_that_leaves_while_it_trains_changes_no_row_and_costs_no_finished_epoch(
+    site: Site, bucket: str, reference: Path, run_rows: RunRows, tmp_path: Path, how: str
 ) -> None:
     node = site.raylets.start(cpus=1, hidden=[site.home])
     arguments = [*SWEEP, "--store", with_stacks_of(reference, bucket)]
@@ -248,11 +310,18 @@ def test_a_node_killed_while_it_trains_changes_no_row(
     try:
         store = Store(open_place(bucket))
         until(driver, lambda: any(s.epochs_done for s in store.run_states().values()))
-        node.kill()
-        assert driver.process.wait(timeout=400) == 0, (tmp_path / "log").read_text()
+        if how == "killed":
+            node.kill()
+        else:
+            site.raylets.drain(node, seconds=600)
+        code = driver.process.wait(timeout=400)
     finally:
         driver.end()
+        node.kill()
         site.raylets.nodes.remove(node)
+    text = (tmp_path / "log").read_text()
+    assert code == 0, text
+    assert "epochs 18/18" in text
     assert_same_rows(bucket, reference, run_rows)
 
 

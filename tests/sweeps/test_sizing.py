@@ -54,6 +54,11 @@ def test_a_gpu_that_is_not_there_is_a_fallback_with_its_reason() -> None:
     assert found.fallbacks == ("trained on the CPU: 0.25 GPU was asked for, and no node has one",)
 
 
+def test_a_gpu_that_is_not_there_yet_is_waited_for() -> None:
+    assert asked(Resources(gpus=0.25), gpus=0, can_grow=True) == Sized(1, 0.25)
+    assert asked(Resources(), gpus=0, can_grow=True) == Sized(1, 0)
+
+
 # By measurement
 
 
