@@ -234,7 +234,7 @@ def test_nothing_is_measured_where_a_plan_must_not_wait(demo_pack: Pack) -> None
 def test_an_answer_has_the_widths_that_tell_which_is_fastest(demo_pack: Pack) -> None:
     asked = config(demo_pack)
     heard: list[Answer] = []
-    answer(Question(asked.model_dump(), str(demo_pack.folder), "store", 3), heard.append)
+    answer(Question(asked.model_dump(), str(demo_pack.folder), 3), heard.append)
     assert [each.config for each in heard] == [asked]
     assert {1, 3} <= heard[0].speeds.keys()
     assert all(100 < speed < 1e8 for speed in heard[0].speeds.values())
