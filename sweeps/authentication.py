@@ -13,6 +13,17 @@ _NO_METRICS = {
 """Where `ray[default]` is installed each of these would serve metrics to whoever asks, on every
 interface and without a token; nobody reads them here."""
 
+_SELDOM = {
+    # Its log monitor would look through all logs ten times a second, to tell a driver that is deaf.
+    "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",
+    "LOG_NAME_UPDATE_INTERVAL_S": "86400",
+    # Its autoscaler would count every five seconds what one machine has and lacks.
+    "AUTOSCALER_UPDATE_INTERVAL_S": "86400",
+    # A record of every task, for a dashboard that does not run.
+    "RAY_task_events_report_interval_ms": "0",
+}
+"""What Ray does beside a sweep, 0.6 % of a core all the time, and nobody reads."""
+
 
 def prepare(address: str | None) -> None:
     """Set the environment that Ray is imported in.
@@ -32,7 +43,7 @@ def prepare(address: str | None) -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         # Workers that wait beforehand are for tasks; Tune's are actors, which never take them over.
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-        for name, value in _NO_METRICS.items():
+        for name, value in {**_NO_METRICS, **_SELDOM}.items():
             os.environ.setdefault(name, value)
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -41,3 +52,5 @@ def prepare(address: str | None) -> None:
     # Tune's own console output and loggers would double ours.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    # Tune would write down every ten seconds how far it is: the store resumes.
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,12 +15,16 @@ from ray.exceptions import RayError
 
 from cifake.errors import one_line, refuse
 from sweeps.sizing import Sized
+from sweeps.tuner.telemetry import leave_out_mlflow
 from sweeps.watch import watched
 
 _OBJECT_STORE_BYTES = 80 * 2**20
 
 _REACHED_WITHIN = 10.0
 """Seconds."""
+
+_END = "end of the last cluster"
+"""Name of the thread in which a cluster ends."""
 
 Bundle = dict[str, float]
 """What Ray sets aside for a stack."""
@@ -29,6 +34,9 @@ Bundle = dict[str, float]
 def cluster(address: str | None, cpus: int | None = None) -> Iterator[None]:
     """Connect to a Ray cluster, or start one for as long as the block lasts.
 
+    It ends beside what comes after the block: its processes take a second to go. The next cluster
+    and the end of this process wait for it.
+
     Args:
         address: of a running cluster; null starts one on this machine.
         cpus: cores of the cluster to start; by default all.
@@ -37,6 +45,8 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[None]:
         InputError: there is no cluster at that address that lets this process in.
         LostClusterError: the one that was started died.
     """
+    _wait_for_end()
+    leave_out_mlflow()
     if address is None:
         ray.init(
             "local",  # never a cluster that happens to run here
@@ -56,7 +66,13 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[None]:
         with watched(_has_nodes) if address is None else contextlib.nullcontext():
             yield
     finally:
-        ray.shutdown()
+        threading.Thread(target=ray.shutdown, name=_END).start()
+
+
+def _wait_for_end() -> None:
+    for thread in threading.enumerate():
+        if thread.name == _END:
+            thread.join()
 
 
 def _connect(address: str) -> None:

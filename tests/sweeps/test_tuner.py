@@ -90,6 +90,7 @@ with tuner.cluster(None, 2):
     run("troubled", 6, troubled)
     follow()
     broken()
+print("result:", json.dumps({"name": "imports", "mlflow": "mlflow" in sys.modules}))
 """
 
 
@@ -155,3 +156,7 @@ def test_a_round_begins_when_the_last_has_ended_and_finds_the_same_workers(
 
 def test_an_error_between_two_rounds_is_raised(results: dict[str, dict[str, Any]]) -> None:
     assert "no second round" in results["broken"]["error"]
+
+
+def test_tune_does_not_import_what_it_only_counts(results: dict[str, dict[str, Any]]) -> None:
+    assert not results["imports"]["mlflow"]
