@@ -28,6 +28,9 @@ from tests.object_store import BUCKET, ObjectStore
 NODES = "/tmp/nodes"  # noqa: S108 - each machine has a temp folder of its own
 """Folder of the nodes on every machine."""
 
+CACHE = "/tmp/cache"  # noqa: S108 - likewise
+"""Of packs, on every machine: nodes have nothing in common but the object store."""
+
 
 @dataclass(frozen=True)
 class Lab:
@@ -80,7 +83,7 @@ class Lab:
             "folder": NODES,
             "python": PYTHON,
             "secrets": str(path),
-            "environment": {"OMP_NUM_THREADS": "1", "CIFAKE_CACHE": "/mnt/shared/cache"},
+            "environment": {"OMP_NUM_THREADS": "1", "CIFAKE_CACHE": CACHE},
             **settings,
         }
         self.profile.write_text(yaml.safe_dump(content))
