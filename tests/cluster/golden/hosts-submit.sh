@@ -1,0 +1,2 @@
+# hand the sweep to the head
+sh -c 'printf %s "$1" | { shift; "$@"; }' sh '{"job": "short-YYYYMMDD-HHMMSS", "file": "short.yaml", "spec": "name: short\ndata: {train: demo}\nscientific: {epochs: [1]}\n", "store": "s3://bucket/sweeps", "arguments": ["--store", "s3://bucket/sweeps", "--data", "/data/cifake", "--set", "nuisance.seed=2"]}' ssh -T -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3 -o ProxyJump=gateway node1 'cd .cache/cifake-sweeps/nodes/lab/node1 && exec env-DIGEST/bin/python -m cluster.node exec . -m cluster.head submit'
