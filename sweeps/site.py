@@ -57,11 +57,12 @@ class Site:
         on_epoch: Callable[[Report], None],
         on_stack: Callable[[Task], None],
     ) -> list[str]:
-        """Try what a study proposes; see `tuner.run_search`."""
+        """Try what a study proposes; see `tuner.search`."""
         from sweeps import tuner
+        from sweeps.tuner.search import run_search
 
         bundle = tuner.bundle(self.sized)
-        return tuner.run_search(study, make_task, on_epoch, on_stack, bundle, self.terms, self.say)
+        return run_search(study, make_task, on_epoch, on_stack, bundle, self.terms, self.say)
 
 
 @contextlib.contextmanager
