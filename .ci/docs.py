@@ -1,7 +1,7 @@
 """Keep the documents in step with the code.
 
 Writes `results/README.md` from the table declarations, and two parts of `README.md` between their
-markers: the results table from `results/placements`, and the commands from the programs themselves.
+markers: the table of results, by `first_table.py`, and the commands from the programs themselves.
 With `--check` it writes nothing and fails where a document is stale.
 """
 
@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import typer
+from first_table import first_table
 
 from cifake import __main__ as cifake_command
 from cifake import tables
+from cifake.errors import InputError
 from cluster import __main__ as cluster_command
 from sweeps import __main__ as sweeps_command
-from sweeps.report.headline import cell_text, headline, label_columns, percent
 from sweeps.report.markdown import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +29,7 @@ PROGRAMS = {"sweeps": sweeps_command, "cifake": cifake_command, "cluster": clust
 
 def main() -> int:
     readme = ROOT / "README.md"
-    text = replace_part(readme.read_text(), "results", results_table())
+    text = replace_part(readme.read_text(), "results", first_table(ROOT / "results"))
     wanted = {
         ROOT / "results" / "README.md": tables.documentation(),
         readme: replace_part(text, "commands", command_reference()),
@@ -51,30 +51,6 @@ def replace_part(text: str, name: str, content: str) -> str:
     if not pattern.search(text):
         sys.exit(f"README.md lacks the markers of {name}")
     return pattern.sub(lambda match: match[1] + content + "\n" + match[2], text)
-
-
-def results_table() -> str:
-    """Scores on the test split at the shortest and longest length, from the committed rows."""
-    summary = pq.read_table(ROOT / "results" / "placements" / "summary.parquet")
-    tested = [row for row in headline(summary) if row.split == "test"]
-    lengths = sorted({row.epochs for row in tested})
-    rows = [row for row in tested if row.epochs in (lengths[0], lengths[-1])]
-    names = label_columns(rows)
-    scores = {
-        "accuracy, %": "accuracy",
-        "deduplicated, %": "accuracy_deduplicated",
-        "AUROC, %": "auroc",
-    }
-    body = [
-        [
-            *(cell_text(row.label.get(name)) for name in names),
-            str(row.epochs),
-            *(percent(row.metrics[metric]) for metric in scores.values()),
-            str(row.n),
-        ]
-        for row in rows
-    ]
-    return markdown_table([*names, "epochs", *scores, "seeds"], body)
 
 
 def command_reference() -> str:
@@ -111,4 +87,7 @@ def walk(path: str, command: Any) -> Iterator[tuple[str, Any]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(str(error))
