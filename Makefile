@@ -14,12 +14,13 @@ BENCH_ARGS ?=
 CHAOS_KILLS ?= 100
 CHAOS_SEED ?= 0
 
-.PHONY: help demo test test-long chaos bench bench-gpu lint docs format clean
+.PHONY: help demo test test-long cluster-test chaos bench bench-gpu lint docs format clean
 
 help:
 	@echo "make demo    set up, then run a real sweep on the embedded data set"
 	@echo "make test    set up, then run the test suite, the long tests aside"
 	@echo "make test-long  set up, then run the long tests: up to an hour"
+	@echo "make cluster-test  set up, then run all tests of clusters, the long ones too: an hour"
 	@echo "make chaos   set up, then kill a sweep's processes a hundred times and compare its rows"
 	@echo "make bench   set up, then measure all but whole sweeps on CIFAKE and add rows to results/benchmarks"
 	@echo "make bench BENCH_ARGS=sweeps  whole sweeps against plain Ray Tune: an hour or more"
@@ -32,11 +33,14 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/sweeps run demo --store $(STORE)
 
-test: $(VENV)/.installed-dev $(VENV)/.chromium $(VENV)/.latex $(VENV)/.slurm
+test: $(VENV)/.installed-dev $(VENV)/.chromium $(VENV)/.latex $(VENV)/.slurm $(VENV)/.sshd
 	$(BIN)/python -m pytest -m "not long"
 
-test-long: $(VENV)/.installed-dev
+test-long: $(VENV)/.installed-dev $(VENV)/.slurm $(VENV)/.sshd
 	$(BIN)/python -m pytest -m long
+
+cluster-test: $(VENV)/.installed-dev $(VENV)/.slurm $(VENV)/.sshd
+	$(BIN)/python -m pytest tests/cluster
 
 chaos: $(VENV)/.installed-dev
 	CHAOS_KILLS=$(CHAOS_KILLS) CHAOS_SEED=$(CHAOS_SEED) $(BIN)/python -m pytest -s tests/sweeps/test_chaos.py
@@ -97,4 +101,12 @@ $(VENV)/.slurm: | $(VENV)/bin/python
 	@test -x /usr/sbin/slurmctld || { test "$$(id -u)" = 0 && apt-get update -qq && \
 	  apt-get install -y -qq --no-install-recommends slurmctld slurmd munge; } >/dev/null 2>&1 || \
 	  echo "no Slurm: tests of its jobs are skipped; apt-get install slurmctld slurmd munge"
+	@touch $@
+
+# Machines to be reached by ssh, which are namespaces of this one, in the same way.
+$(VENV)/.sshd: | $(VENV)/bin/python
+	@test -x /usr/sbin/sshd && command -v ip >/dev/null || { test "$$(id -u)" = 0 && \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends openssh-server \
+	  openssh-client iproute2 procps; } >/dev/null 2>&1 || \
+	  echo "no sshd: tests of clusters by ssh are skipped; apt-get install openssh-server iproute2"
 	@touch $@
