@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from cifake.errors import InputError
 from cifake.places import LocalPlace, ObjectPlace, Place, open_place
 from tests.object_store import ObjectStore
+from tests.proxy import Proxy
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -210,25 +211,24 @@ def test_a_store_that_does_not_answer_is_waited_for(bucket: str, object_store: O
     assert place.read("x") == b"after"
 
 
-def test_a_store_that_is_gone_for_a_while_is_tried_again(tmp_path: Path) -> None:
-    server = ObjectStore(tmp_path)
-    server.start()
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in server.variables.items():
-                patch.setenv(name, value)
-            place = open_place("s3://bucket/x")
-            hasty = open_place("s3://bucket/x", patience=1)
-        place.write("x", b"before")
-        server.stop()
-        with pytest.raises(OSError, match="s3://bucket/x/x"):
-            hasty.read("x")
-        again = threading.Timer(2, server.start)
-        again.start()
-        assert place.read("x") == b"before"
-        again.join()
-    finally:
-        server.stop()
+def test_a_store_that_is_gone_for_a_while_is_tried_again(
+    bucket: str, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody listens on its port for two seconds; what was connected is cut off."""
+    proxy = Proxy(object_store.ports["s3"])
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+    place, hasty = open_place(bucket), open_place(bucket, patience=1)
+    place.write("x", b"before")
+    proxy.shut()
+    with pytest.raises(OSError, match=f"{bucket}/x"):
+        hasty.read("x")
+    again = threading.Timer(2, proxy.open)
+    again.start()
+    begun = time.monotonic()
+    assert place.read("x") == b"before"
+    assert time.monotonic() - begun > 1
+    again.join()
+    proxy.shut()
 
 
 def test_a_place_in_an_object_store_travels_to_other_processes(bucket: str) -> None:

@@ -6,13 +6,10 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +22,7 @@ from cifake.data.published import FOLDER, damage, open_near, publish, remove
 from cifake.errors import InputError
 from cifake.places import LocalPlace, Place, open_place
 from tests.object_store import ObjectStore
+from tests.proxy import Proxy
 
 FILES = ["images.parquet", "pack.json", "pixels.npy", "unreadable.parquet"]
 
@@ -304,55 +302,22 @@ def test_a_killed_fetch_is_begun_anew_by_the_next_process(
 # A network that fails
 
 
-@dataclass
-class CuttingProxy:
-    """Passes bytes on to an object store, and cuts some of its answers off."""
+class CuttingProxy(Proxy):
+    """Cuts off some of the answers of an object store."""
 
-    target: int
-    cuts: int = 0
+    cuts = 0
     """Large answers that are still to be cut off."""
 
-    cut: int = 0
+    cut = 0
     """How many were."""
 
-    server: socket.socket = field(default_factory=socket.socket)
-
-    def __post_init__(self) -> None:
-        self.server.bind(("127.0.0.1", 0))
-        self.server.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.server.getsockname()[1]}"
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self.server.accept()
-            except OSError:
-                return
-            store = socket.create_connection(("127.0.0.1", self.target))
-            threading.Thread(target=self._pass, args=(client, store, False), daemon=True).start()
-            threading.Thread(target=self._pass, args=(store, client, True), daemon=True).start()
-
-    def _pass(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
-        passed = 0
-        try:
-            while data := source.recv(65536):
-                target.sendall(data)
-                passed += len(data)
-                if answers and passed > 1_000_000 and self.cuts:
-                    self.cuts -= 1
-                    self.cut += 1
-                    break
-        except OSError:
-            pass
-        for end in (source, target):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
+    def passes(self, passed: int, *, answers: bool) -> bool:
+        """Not where an answer is to be cut off."""
+        if not (answers and passed > 1_000_000 and self.cuts):
+            return True
+        self.cuts -= 1
+        self.cut += 1
+        return False
 
 
 @pytest.fixture
@@ -360,7 +325,7 @@ def proxy(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterato
     made = CuttingProxy(object_store.ports["s3"])
     monkeypatch.setenv("AWS_ENDPOINT_URL", made.endpoint)
     yield made
-    made.server.close()
+    made.shut()
 
 
 def test_an_answer_that_is_cut_off_is_asked_for_again(
