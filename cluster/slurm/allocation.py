@@ -127,7 +127,7 @@ class Allocation:
         with self._nodes() as nodes:
             ending, code = self._use(nodes)
             if ending is Ending.AGAIN:
-                return self._again()
+                ending, code = self._again()
         return self._end(ending, code)
 
     def _use(self, nodes: subprocess.Popen[bytes]) -> tuple[Ending, int]:
@@ -249,23 +249,23 @@ class Allocation:
         """What becomes of the job when its sweep has ended, or the job ends it."""
         return Ending.STOPPED if code == 0 else self.orders.given or Ending.AGAIN
 
-    def _again(self) -> int:
-        """Queue the job again, and wait until Slurm ends it here."""
+    def _again(self) -> tuple[Ending, int]:
+        """Queue the job again, and wait until Slurm ends it here; its end, and its exit code."""
         done = int(self.folder.requeued.read_text()) if self.folder.requeued.is_file() else 0
         if done >= self.requeues:
             _say(f"{done} times queued again, and no more; the same command goes on from here")
-            return self._end(Ending.STOPPED, UNFINISHED)
+            return Ending.STOPPED, UNFINISHED
         write_aside(self.folder.requeued, str(done + 1).encode())
         self.folder.cluster.unlink(missing_ok=True)
         _say(f"queued again, {done + 1} of at most {self.requeues} times")
         problem = _slurm("scontrol", "requeue", self.head.job)
         if problem:
             _say(f"cannot be queued again: {problem}")
-            return self._end(Ending.STOPPED, UNFINISHED)
+            return Ending.STOPPED, UNFINISHED
         end = time.monotonic() + _REQUEUED_SECONDS
         while self.orders.given is not Ending.KILLED and time.monotonic() < end:
             time.sleep(_POLL_SECONDS)
-        return INTERRUPTED
+        return Ending.KILLED, INTERRUPTED
 
     def _end(self, ending: Ending, code: int) -> int:
         """Keep how it ended; an allocation that Slurm ends may come back."""

@@ -11,7 +11,7 @@ from cifake.errors import InputError, Mistake, suggest
 from cluster import look
 from cluster.launchers.machines import version_problems
 from cluster.machine import ask
-from cluster.secret_file import read_secrets
+from cluster.secret_file import secret_problems
 from cluster.slurm import queue, script
 from cluster.slurm.folder import JobFolder
 from cluster.slurm.settings import SlurmProfile
@@ -44,7 +44,7 @@ def problems(profile: SlurmProfile, root: Path) -> list[Mistake]:
         return list(error.mistakes)
     # Slurm's own answer would be the same once more.
     refused = [] if asked else _refused(profile, root)
-    return [*asked, *refused, *_secret_problems(profile), *_python_problems(profile)]
+    return [*asked, *refused, *secret_problems(profile.secrets), *_python_problems(profile)]
 
 
 def _partition_problems(profile: SlurmProfile) -> list[Mistake]:
@@ -123,15 +123,6 @@ def _refused(profile: SlurmProfile, root: Path) -> list[Mistake]:
     if answer.code == 0:
         return []
     return [Mistake(where="sbatch", problem=f"Slurm refuses the job: {answer.complaint}")]
-
-
-def _secret_problems(profile: SlurmProfile) -> list[Mistake]:
-    if profile.secrets is not None:
-        try:
-            read_secrets(Path(profile.secrets).expanduser())
-        except InputError as error:
-            return list(error.mistakes)
-    return []
 
 
 def _python_problems(profile: SlurmProfile) -> list[Mistake]:
