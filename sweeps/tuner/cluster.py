@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,9 +22,6 @@ _OBJECT_STORE_BYTES = 80 * 2**20
 _REACHED_WITHIN = 10.0
 """Seconds."""
 
-_END = "end of the last cluster"
-"""Name of the thread in which a cluster ends."""
-
 Bundle = dict[str, float]
 """What Ray sets aside for a stack."""
 
@@ -33,9 +29,6 @@ Bundle = dict[str, float]
 @contextlib.contextmanager
 def cluster(address: str | None, cpus: int | None = None) -> Iterator[None]:
     """Connect to a Ray cluster, or start one for as long as the block lasts.
-
-    It ends beside what comes after the block: its processes take a second to go. The next cluster
-    and the end of this process wait for it.
 
     Args:
         address: of a running cluster; null starts one on this machine.
@@ -45,7 +38,6 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[None]:
         InputError: there is no cluster at that address that lets this process in.
         LostClusterError: the one that was started died.
     """
-    _wait_for_end()
     leave_out_mlflow()
     if address is None:
         ray.init(
@@ -66,13 +58,9 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[None]:
         with watched(_has_nodes) if address is None else contextlib.nullcontext():
             yield
     finally:
-        threading.Thread(target=ray.shutdown, name=_END).start()
-
-
-def _wait_for_end() -> None:
-    for thread in threading.enumerate():
-        if thread.name == _END:
-            thread.join()
+        # Not beside what follows, though it takes a second: whoever touches Ray meanwhile, as the
+        # garbage collector does, has its C++ core end this process.
+        ray.shutdown()
 
 
 def _connect(address: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ from sweeps.admission import Terms
 from sweeps.handout import Handout
 from sweeps.rounds import Round
 from sweeps.tuner.cluster import Bundle
+from sweeps.tuner.placing import Room
 from sweeps.tuner.work import ATTEMPTS, LOSSES, Run
 from sweeps.tuner.workers import employ
 
@@ -19,14 +20,15 @@ def run_rounds(
     bundle: Bundle,
     terms: Terms | None = None,
     say: Callable[[str], None] = print,
-    room: Callable[[], int] = lambda: 0,
+    room: Room | None = None,
 ) -> None:
     """Run every task of every round, as many at the same time as the cluster has room for.
 
     Args:
         rounds: asked for the next one when all tasks of the last have ended.
         bundle: what a worker gets of the cluster.
-        room: how many workers the cluster has room for now; 0 where that does not change.
+        room: how many workers the nodes that are fit have room for now; null where that does not
+            change.
         terms: as `employ` takes them.
         say: likewise.
 
@@ -41,7 +43,7 @@ class _Rounds:
 
     paced = False
 
-    def __init__(self, rounds: Iterable[Round], room: Callable[[], int]) -> None:
+    def __init__(self, rounds: Iterable[Round], room: Room | None) -> None:
         self.rounds = iter(rounds)
         self.room = room
         self.handout = Handout(ATTEMPTS, LOSSES)
@@ -67,9 +69,9 @@ class _Rounds:
         """Whether a next round will have tasks."""
         return self.handout.ahead > 0
 
-    def take(self, worker: str) -> Run | None:
+    def take(self, worker: str, fit: Container[str]) -> Run | None:
         """The next task."""
-        self._divide()
+        self._divide(fit)
         number = self.handout.take(worker)
         return None if number is None else partial(self._round.run, self._task(number))
 
@@ -100,12 +102,12 @@ class _Rounds:
     def _task(self, number: int) -> Any:
         return self.tasks[number - self.first]
 
-    def _divide(self) -> None:
+    def _divide(self, fit: Container[str]) -> None:
         """Let what waits be divided where workers would have nothing to do."""
         waiting = self.handout.waiting
-        if not waiting or self._round.divide is None:
+        if self.room is None or not waiting or self._round.divide is None:
             return
-        free = self.room() - self.handout.in_hands
+        free = self.room(fit) - self.handout.in_hands
         if len(waiting) >= free or (waiting, free) == self.divided:
             return
         self.divided = (waiting, free)

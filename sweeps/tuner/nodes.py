@@ -71,11 +71,13 @@ def inspect(terms: Terms) -> None:
         InputError: everything that is wrong on any of them.
     """
     look = ray.remote(problems)
-    asked = {on_node(each.node_id, look, terms): each.name for each in Nodes().machines()}
+    asked = {on_node(each.node_id, look, terms): each for each in Nodes().machines()}
     ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER)
-    found = [(asked[answer], problem) for answer in ready for problem in _answer(answer)]
+    answers = [(asked[answer], problem) for answer in ready for problem in _answer(answer)]
     slow = f"did not answer within {_ANSWER:.0f} s; is it overloaded, or out of reach?"
-    found += [(asked[answer], slow) for answer in late]
+    answers += [(asked[answer], slow) for answer in late]
+    nodes = Nodes()  # one that died meanwhile has no say
+    found = [(each.name, problem) for each, problem in answers if not nodes.leaves(each.node_id)]
     if found:
         raise InputError(Mistake(where=name, problem=problem) for name, problem in sorted(found))
 

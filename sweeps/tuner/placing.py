@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 import ray
 from ray.exceptions import RayError
@@ -13,6 +13,9 @@ from sweeps.sizing import Footprint, Machine, Placed, Sized, asked, on_gpus, pla
 from sweeps.spec import Resources
 from sweeps.tuner.growth import grows_for
 from sweeps.tuner.nodes import Nodes, on_node
+
+Room = Callable[[Container[str]], int]
+"""How many stacks nodes have room for, by their ids."""
 
 _SLIVER = 0.001
 """Share of a GPU for a look at it, so that it need not be free."""
@@ -43,10 +46,15 @@ def place(resources: Resources, widest: Widest, *, can_grow: bool) -> Placed:
     return placed(there, sized)
 
 
-def room_for(sized: Sized) -> Callable[[], int]:
-    """What says how many stacks the cluster has room for, whenever it is asked."""
+def room_for(sized: Sized) -> Room:
+    """What says how many stacks some nodes have room for, as far as they are still there."""
     nodes = Nodes()
-    return lambda: placed(nodes.machines(), sized).slots
+
+    def room(node_ids: Container[str]) -> int:
+        there = [machine for machine in nodes.machines() if machine.node_id in node_ids]
+        return placed(there, sized).slots
+
+    return room
 
 
 def _measured(there: Sequence[Machine], widest: Widest) -> Footprint | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -93,8 +93,9 @@ class _Proposals:
         """A worker for which there is no proposal ends."""
         return False
 
-    def take(self, worker: str) -> Run | None:
+    def take(self, worker: str, fit: Container[str]) -> Run | None:
         """What is to be tried again, else a new proposal."""
+        del fit
         number = self.handout.take(worker)
         if number is None:
             self._propose()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, Protocol
 
 ATTEMPTS = 3
@@ -29,8 +29,13 @@ class Work(Protocol):
     def expects(self) -> bool:
         """Whether a worker without a task should wait for one."""
 
-    def take(self, worker: str) -> Run | None:
-        """Give a worker a task; null where there is none now."""
+    def take(self, worker: str, fit: Container[str]) -> Run | None:
+        """Give a worker a task; null where there is none now.
+
+        Args:
+            worker: that takes it.
+            fit: the nodes that are known to be able to do tasks.
+        """
 
     def heard(self, worker: str, report: Any) -> bool:
         """A task reports. Does it go on?"""

@@ -255,6 +255,9 @@ class _Foreman(tune.Callback):
         self.say = say
         self.nodes = Nodes()
         self.node_of: dict[str, str] = {}
+        self.fit: set[str] = set()
+        """Nodes of which a worker has said so."""
+
         self.doubts: dict[str, _Doubt] = {}
         self.said: set[str] = set()
         self.dropping: set[str] = set()
@@ -295,9 +298,12 @@ class _Foreman(tune.Callback):
             self.node_of[worker] = result["node"]
         elif "unfit" in result:
             self.crew.unfit.add(worker)
+            self.fit.discard(self.node_of[worker])
             self._tell_unfit(worker, result["unfit"])
         elif "waited" in result:
             self.crew.unfit.discard(worker)
+            if self.terms is not None:
+                self.fit.add(self.node_of[worker])
             self._hand(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -348,7 +354,7 @@ class _Foreman(tune.Callback):
             self.crew.dismissed.add(worker)
             _actor(trial).leave.remote()
             return
-        run = self.work.take(worker)
+        run = self.work.take(worker, self.fit)
         waits = self.work.expects or bool(self.doubts)
         # Calls of an actor run in the order in which they were made: Tune's next one finds it.
         _actor(trial).hand.remote(run, waits=waits, paced=self.work.paced)
