@@ -129,7 +129,9 @@ def differences(shown: Shown) -> Figure | None:
     scaled, name = _scaled(data, shown.metric, ends)
     title = f"difference in {name}"
     total = bool(data["total_low"].notna().any())
-    thin = " The thin line is the interval for other images too." if total else ""
+    thin = (
+        " The thin line that ends in ticks is the interval for other images too." if total else ""
+    )
     told = int(data["significant"].fillna(value=False).sum())
     of = int(data["of"].iloc[0])
     kept = "" if of == len(data) else f" The {len(data)} largest of {of}."
@@ -328,7 +330,8 @@ def thresholds(shown: Shown) -> Figure | None:
         title="Score against threshold",
         caption="Images count as REAL at a probability of at least the threshold; mean over seeds "
         "with its 95 % interval, at the longest length. The dashed line is 0.5. A threshold that "
-        "is read off a test set is an oracle’s: the table’s scores take 0.5.",
+        "is read off a test set is an oracle’s: the table’s scores take 0.5. A curve of F1 ends "
+        "where a run calls no image REAL.",
         alt=f"{counted(data['config'].nunique(), 'config')} at 99 thresholds.",
         panels=tuple(panels),
         legend=True,

@@ -16,6 +16,7 @@ from sweeps.report.findings import Marks, marks
 from sweeps.report.headline import cell_text, varying
 from sweeps.report.reference import held_against
 from sweeps.report.shown import Shown, in_words
+from sweeps.words import counted
 
 ENOUGH = 6
 """Seeds below which no paired difference can be significant at 5 %."""
@@ -70,6 +71,9 @@ class ConfigTable:
     legend: str
     """What the marks mean, or that there are none; empty where nothing was compared."""
 
+    stability: str
+    """How far rankings of other seeds agree with this one; empty where that is not known."""
+
 
 _Place = tuple[str, int, str, str]
 """Label, epochs, data set and split."""
@@ -91,6 +95,22 @@ def config_table(shown: Shown) -> ConfigTable | None:
         dropped=len(scores.places) - len(rows),
         few=least if 0 < least < ENOUGH else None,
         legend=scores.marks.legend,
+        stability=_stability(shown, scores),
+    )
+
+
+def _stability(shown: Shown, scores: _Scores) -> str:
+    """What Kendall's tau says of the ranking on the first data set at the longest length."""
+    longest = max(shown.lengths.values())
+    at = (longest, *shown.datasets[0])
+    here = [row for place, row in scores.ranking.items() if place[1:] == at]
+    found = [here[0][name] for name in ("tau", "tau_low", "tau_high")] if here else [None]
+    if None in found:
+        return ""
+    tau, low, high = (f"{value:.2f}".replace("-", "−") for value in found)
+    return (
+        f"With seeds drawn again, rankings after {counted(longest, 'epoch')} agree with this one "
+        f"by Kendall’s τ of {tau} on average (95 % of them: {low} to {high})."
     )
 
 

@@ -141,12 +141,15 @@ def differences_spec(title: str, rows: int) -> Spec:
     spec = _forest(title, rows, y="config", x="difference", tips=tips, fill=filled)
     spec["transform"] += [_interval("total_low", "total_high", "total"), _TOLD_APART]
     rule, interval, *points = spec["layer"]
-    total = interval["encoding"] | {
-        "x": {**interval["encoding"]["x"], "field": "total_low"},
-        "x2": {"field": "total_high"},
-    }
-    thin = {"mark": {**interval["mark"], "strokeWidth": 0.7}, "encoding": total}
-    spec["layer"] = [rule, thin, interval, *points]
+    row, low = interval["encoding"]["y"], interval["encoding"]["x"]
+    ends = [{**low, "field": field} for field in ("total_low", "total_high")]
+    total = {"y": row, "x": ends[0], "x2": {"field": "total_high"}}
+    tick = {"type": "tick", "thickness": 1, "size": 9, "color": "var(--ink)"}
+    thin = [
+        {"mark": {**interval["mark"], "strokeWidth": 0.7}, "encoding": total},
+        *({"mark": tick, "encoding": {"y": row, "x": end}} for end in ends),
+    ]
+    spec["layer"] = [rule, *thin, interval, *points]
     return spec
 
 

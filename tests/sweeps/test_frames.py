@@ -211,7 +211,7 @@ def test_the_interval_for_other_images_is_turned_with_the_difference(drawn: Draw
         gaps = (row["low"] - row["total_low"], row["total_high"] - row["high"])
         assert sorted(gaps) == pytest.approx([0.01, 0.02])
         assert row["total_low"] < row["difference"] < row["total_high"]
-    assert "The thin line" in charts.differences(shown(wider)).caption  # type: ignore[union-attr]
+    assert "The thin line that ends in ticks" in charts.differences(shown(wider)).caption  # type: ignore[union-attr]
     assert "The thin line" not in charts.differences(shown(made)).caption  # type: ignore[union-attr]
 
 

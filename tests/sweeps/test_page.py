@@ -119,6 +119,20 @@ def test_the_looks_of_a_race_stand_in_a_table_and_who_left_has_no_more(full: Con
     assert body[2][3] == "", "it was not looked at any more"
 
 
+def test_how_stable_the_ranking_is_stands_above_the_table(full: Content) -> None:
+    (tau,) = {
+        (row["tau"], row["tau_low"], row["tau_high"])
+        for row in full.ranking.to_pylist()
+        if (row["epochs"], row["split"], row["dataset"]) == (3, "test", "demo")
+        and row["metric"] == "accuracy"
+    }
+    mean, low, high = (f"{value:.2f}".replace("-", "−") for value in tau)
+    told = f"Kendall’s τ of {mean} on average (95 % of them: {low} to {high})."
+    assert f"rankings after 3 epochs agree with this one by {told}" in page(full)
+    alone = Drawn(labels=(NONE,), seeds=2, lengths=(1,), images=12)
+    assert "Kendall" not in page(alone.content())
+
+
 def test_a_section_without_data_is_left_out() -> None:
     small = Drawn(labels=(NONE,), seeds=1, lengths=(1,), images=12)
     outline = Outline(page(small.content()))

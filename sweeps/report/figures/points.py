@@ -50,7 +50,9 @@ def differences(chart: charts.Figure, shown: Shown) -> Figure:
         significant = not pd.isna(row["significant"]) and bool(row["significant"])
         total = _spread(row["difference"], row["total_low"], row["total_high"])
         if total is not None:
-            axes.errorbar(row["difference"], place, xerr=total, color="black", linewidth=0.4)
+            axes.errorbar(
+                row["difference"], place, xerr=total, color="black", linewidth=0.4, capsize=2.2
+            )
         axes.errorbar(
             row["difference"],
             place,
@@ -59,7 +61,7 @@ def differences(chart: charts.Figure, shown: Shown) -> Figure:
             color="black",
             markerfacecolor="black" if significant else "white",
             linewidth=1.2,
-            capsize=1.5,
+            capsize=1.5 if total is None else 0,
         )
     _named_rows(axes, names)
     unit = ", points" if score_title(shown.metric).endswith("%") else ""
