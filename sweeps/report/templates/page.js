@@ -100,7 +100,7 @@
       tickColor: "var(--soft)", labelFontSize: 11, titleFontSize: 12, titleFontWeight: "normal", titlePadding: 8,
       gridWidth: 0.7, tickSize: 4, labelPadding: 4,
     },
-    axisX: { grid: false, tickCount: 6, labelOverlap: true },
+    axisX: { grid: false, tickCount: 6, labelOverlap: true, labelSeparation: 6 },
     axisY: { tickCount: 6 },
     legend: { ...quiet, labelColor: "var(--soft)", titleColor: "var(--ink)", titleFontWeight: "normal", labelFontSize: 11, titleFontSize: 12 },
     title: quiet,
