@@ -109,7 +109,7 @@ def test_a_plan_is_json_and_leaves_no_store_behind(command: Command, tmp_path: P
     plan = json.loads(ended(command("plan", "demo", "--json", *SMALL, "--store", store)))
     assert plan["sweep"] == "demo"
     assert (plan["cells"], plan["runs_new"], plan["runs_done"]) == (12, 6, 0)
-    assert (plan["epochs_to_train"], plan["epochs_saved"]) == (6 * 6, 6 * 2)
+    assert (plan["epochs_to_train"], plan["epochs_saved"]) == (6 * 5, 6 * 2)
     assert plan["predicted_seconds"] > 0
     assert not store.exists()
 
