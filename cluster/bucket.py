@@ -20,8 +20,12 @@ _PATIENCE = 15.0
 _WITHIN = 60.0
 
 
-def check(where: str) -> None:
+def check(where: str, whose: str = "with what its nodes would have") -> None:
     """Write a small file to a store and remove it.
+
+    Args:
+        where: the store.
+        whose: hands or credentials that do so, for people.
 
     Raises:
         InputError: one of the two is not possible.
@@ -32,7 +36,8 @@ def check(where: str) -> None:
         place.write(name, b"")
         place.remove(name)
     except OSError as error:
-        refuse(where, f"cannot be written: {error.strerror or error}", field="store")
+        problem = f"cannot be written {whose}: {error.strerror or error}"
+        refuse(where, problem, field="store")
 
 
 def problems(profile: Profile) -> list[Mistake]:
@@ -58,9 +63,10 @@ def problems(profile: Profile) -> list[Mistake]:
         return [Mistake(where=profile.store, field="store", problem=problem)]
     if result.returncode == 0:
         return []
-    said = result.stderr.strip().splitlines()[-1].rpartition(": ")[2]
-    hint = "see cluster/permissions for what a store needs"
-    problem = f"cannot be written with what its nodes would have: {said}; {hint}"
+    last = result.stderr.strip().splitlines()[-1]
+    problem = (
+        f"{last.partition(': store: ')[2] or last}; see cluster/permissions for what a store needs"
+    )
     return [Mistake(where=profile.store, field="store", problem=problem)]
 
 

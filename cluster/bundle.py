@@ -19,11 +19,12 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from cifake.errors import refuse
+from cifake.errors import refuse, run_command
 from cifake.files import write_aside
 
 PROJECT, EXTRA = "cifake-sweeps", "cluster"
@@ -147,5 +148,10 @@ def archive() -> bytes:
     return buffer.getvalue()
 
 
+def main() -> NoReturn:
+    """Write the archive to the file that the command line names."""
+    run_command(lambda: write_aside(Path(sys.argv[1]), archive()), "cluster")
+
+
 if __name__ == "__main__":
-    write_aside(Path(sys.argv[1]), archive())
+    main()

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from cifake.data.locate import cache_folder
 from cifake.errors import one_line, refuse, run_command
-from cifake.places import open_place
+from cluster import bucket
 from cluster.job import CODE, LOG, STOPPED, SUBMISSION, entrypoint
 from cluster.launcher import Submission
 from cluster.look import versions
@@ -34,7 +34,6 @@ _POLL_SECONDS = 0.5
 _ASK_EVERY = 2.0
 """Seconds between two questions to Ray on a job."""
 
-_STORE_PATIENCE = 15.0
 _STOP_WITHIN = 45.0
 
 
@@ -52,7 +51,7 @@ def submit(submission: Submission) -> dict[str, str]:
     for field, name in (("job", submission.job), ("file", submission.file)):
         if not _NAME.fullmatch(name):
             refuse("submission", "may hold letters, digits, - _ and .", field=field, value=name)
-    check_store(submission.store)
+    bucket.check(submission.store, "by the head")
     folder = jobs_folder() / submission.job
     try:
         folder.mkdir(parents=True)
@@ -74,21 +73,6 @@ def _hand_over(folder: Path) -> None:
     # Ray refuses a name that it has known, and a head that is new may know it still.
     name = folder.name if attempt == 1 else f"{folder.name}-{attempt}"
     _client().submit_job(entrypoint=entrypoint(folder), submission_id=name)
-
-
-def check_store(where: str) -> None:
-    """Write a small file to a store and remove it.
-
-    Raises:
-        InputError: one of the two is not possible.
-    """
-    place = open_place(where, _STORE_PATIENCE)
-    name = f"probe-{os.urandom(8).hex()}"
-    try:
-        place.write(name, b"")
-        place.remove(name)
-    except OSError as error:
-        refuse(where, f"cannot be written by the head: {error.strerror or error}", field="store")
 
 
 def resume() -> dict[str, list[str]]:
