@@ -79,6 +79,22 @@ with opened.claimed("a"), tuner.cluster(address):
 log(folder, finished=True)
 """
 
+INSPECTOR = """
+import sys
+from sweeps import authentication
+address, store = sys.argv[1:]
+authentication.prepare(address)
+from sweeps import tuner
+from sweeps.admission import make_terms
+from sweeps.store import Store
+
+opened = Store.open(store, create=True)
+with opened.claimed("a"), tuner.cluster(address):
+    print("connected", flush=True)
+    sys.stdin.readline()
+    tuner.inspect(make_terms(opened, []))
+"""
+
 
 class Tasks:
     """A driver with tasks that go on until they are told to end, and what became of them."""
@@ -270,6 +286,28 @@ def test_an_unfit_node_gets_no_work_and_is_told_once(
     assert tasks.end() == dict.fromkeys(range(4))
     assert {line["where"] for line in tasks.log("begun")} == {fit.address}
     assert len(tasks.log("said")) == 1
+
+
+def test_a_node_that_dies_while_it_is_asked_has_no_say(raylets: Raylets, tmp_path: Path) -> None:
+    """The control store believes for three seconds more that it lives."""
+    raylets.start(cpus=1)
+    dying = raylets.start(cpus=1)
+    process = subprocess.Popen(
+        [sys.executable, "-c", INSPECTOR, raylets.address, str(tmp_path / "store")],
+        env=raylets.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "connected\n"
+        dying.kill()
+        _, errors = process.communicate("\n", timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
 
 
 def other_code(folder: Path) -> Path:
