@@ -15,6 +15,7 @@ from cifake import tables
 from cifake.parameters import EPOCHS
 from sweeps.aggregate import frame
 from sweeps.proposals import Proposal
+from sweeps.report.headline import meaningful
 from sweeps.spec import Dimension, Search, Spec
 from sweeps.statistics import Level, Term, decompose
 
@@ -115,9 +116,7 @@ def _of_metric(group: pd.DataFrame, metric: str) -> Iterator[dict[str, Any]]:
 
 def _label(label: str, epochs: int) -> dict[str, Any]:
     """The parameters of a cell, those without meaning null."""
-    values = {**json.loads(label), EPOCHS: epochs}
-    # The one setting whose absence has a name.
-    return {name: None if (name, v) == ("placement", "none") else v for name, v in values.items()}
+    return meaningful({**json.loads(label), EPOCHS: epochs})
 
 
 def _varied(nuisance: Sequence[str]) -> list[str]:

@@ -79,10 +79,24 @@ def varying(labels: Sequence[Mapping[str, Any]]) -> list[str]:
     return [n for n in names if len({json.dumps(label.get(n)) for label in labels}) > 1]
 
 
+def meaningful(label: Mapping[str, Any]) -> dict[str, Any]:
+    """A label with null for what has no meaning in it."""
+    # The one setting whose absence has a name.
+    return {name: None if (name, v) == ("placement", "none") else v for name, v in label.items()}
+
+
 def label_text(label: Mapping[str, Any]) -> str:
     """A label in a few words, for legends."""
-    shown = [f"{v:g}" if isinstance(v, float) else str(v) for v in label.values() if v is not None]
-    return " · ".join(dict.fromkeys(shown)) or "all"
+    told = [_told(key, v) for key, v in meaningful(label).items() if v is not None]
+    return " · ".join(dict.fromkeys(told)) or "all"
+
+
+def _told(key: str, value: object) -> str:
+    """A value in words; of a switch, and of what is absent, they are about its parameter."""
+    subject = key.rpartition(".")[2].replace("_", " ")
+    if value is True:
+        return subject
+    return f"no {subject}" if value is False or value == "none" else cell_text(value)
 
 
 def cell_text(value: object) -> str:
@@ -96,11 +110,11 @@ def config_names(labels: Sequence[str]) -> dict[str, str]:
     """The values that tell a config from the others; with the parameters where that is too few."""
     parsed = {label: json.loads(label) for label in labels}
     telling = varying(list(parsed.values()))
-    short = {}
-    for label, values in parsed.items():
-        told = [values.get(key) for key in telling or values]
-        short[label] = " · ".join(dict.fromkeys(cell_text(v) for v in told if v is not None))
-    if all(short.values()) and len(set(short.values())) == len(labels):
+    short = {
+        label: label_text({key: values.get(key) for key in telling or values})
+        for label, values in parsed.items()
+    }
+    if "all" not in short.values() and len(set(short.values())) == len(labels):
         return short
     return {
         label: " · ".join(

@@ -188,7 +188,7 @@ def test_each_look_of_a_race_is_a_sign_on_the_lane_of_its_config() -> None:
     ahead = [values[0], *([v + 0.3 for v in row] for row in values[1:])]
     looked = raced(configs, ahead, [4, 6])
     axes = only_axes(drawn(replace(made, resolution=looked))["race"])
-    assert axes.get_yticklabels()[0].get_text() == "none", "who left is below"
+    assert axes.get_yticklabels()[0].get_text() == "no attention", "who left is below"
     lanes = [line for line in axes.get_lines() if line.get_marker() == "None"]
     assert [tuple(line.get_xdata()) for line in lanes] == [(0, 4), (0, 6), (0, 6)]
     signs = [str(line.get_marker()) for line in axes.get_lines() if line.get_marker() != "None"]
@@ -210,7 +210,7 @@ def test_a_stack_is_a_bar_and_a_failed_one_is_outlined() -> None:
 def test_each_test_set_is_a_marker_of_the_transfer(full: dict[str, Drawing]) -> None:
     axes = only_axes(full["transfer"])
     assert [text.get_text() for text in axes.get_yticklabels()] == [
-        "none",
+        "no attention",
         "srm · after_pool1",
         "srm · both",
     ], "the best is at the top"

@@ -159,9 +159,9 @@ def test_a_baseline_is_what_the_best_is_held_against() -> None:
     compare = Compare(baseline={"attention": "none"})
     text = answer(results_of({"none": 0.8, "se": 0.895, "srm": 0.9}, compare=compare))
     assert "srm is best" in text
-    assert "points above none" in text
+    assert "points above no attention" in text
     ahead = answer(results_of({"none": 0.95, "se": 0.895, "srm": 0.9}, compare=compare))
-    assert "none is best" in ahead
+    assert "no attention is best" in ahead
     assert "points above srm" in ahead
 
 

@@ -62,8 +62,10 @@ def scores_of(drawn: Drawn, label: int, **keys: Any) -> list[float]:
 
 
 def test_configs_have_short_names_and_stand_best_first(stand: Shown) -> None:
-    assert list(stand.names.values()) == ["srm · both", "srm · after_pool1", "none"]
-    assert stand.coloured == ("none", "srm · after_pool1", "srm · both"), "as they were asked for"
+    assert list(stand.names.values()) == ["srm · both", "srm · after_pool1", "no attention"]
+    assert stand.coloured == ("no attention", "srm · after_pool1", "srm · both"), (
+        "as they were asked for"
+    )
     assert stand.datasets == (("demo", "test"), ("photos", "test"), ("demo", "validation"))
 
 
@@ -90,7 +92,7 @@ def test_of_many_configs_the_best_are_coloured_and_the_rest_keep_their_lines() -
 def test_curves_are_means_over_runs_with_students_interval(drawn: Drawn, stand: Shown) -> None:
     curves = frames.learning_curves(stand)
     for split, epoch in (("validation", 2), ("test", 3)):
-        row = one(curves, config="none", dataset="demo", split=split, epoch=epoch)
+        row = one(curves, config="no attention", dataset="demo", split=split, epoch=epoch)
         values = scores_of(drawn, 0, dataset="demo", split=split, epoch=epoch)
         assert row["n"] == len(values) == 6
         assert row["mean"] == pytest.approx(np.mean(values))
@@ -112,7 +114,9 @@ def test_epochs_beyond_what_is_asked_for_are_not_drawn(drawn: Drawn) -> None:
 
 def test_a_missing_run_leaves_the_mean_of_the_others() -> None:
     whole, fewer = Drawn(), Drawn(missing=[(0, 5)])
-    row = one(frames.learning_curves(shown(fewer.content())), config="none", split="test", epoch=3)
+    row = one(
+        frames.learning_curves(shown(fewer.content())), config="no attention", split="test", epoch=3
+    )
     assert row["n"] == 5
     values = scores_of(whole, 0, dataset="demo", split="test", epoch=3)
     assert row["mean"] == pytest.approx(np.mean(values[:5]))
@@ -128,7 +132,7 @@ def test_long_curves_are_thinned_but_keep_their_ends() -> None:
 
 def test_threshold_curves_read_the_longest_length(drawn: Drawn, stand: Shown) -> None:
     curves = frames.threshold_curves(stand)
-    at_half = one(curves, config="none", dataset="demo", score="accuracy", threshold=0.5)
+    at_half = one(curves, config="no attention", dataset="demo", score="accuracy", threshold=0.5)
     values = scores_of(drawn, 0, dataset="demo", split="test", epoch=3)
     assert at_half["mean"] == pytest.approx(np.mean(values))
     assert set(curves["split"]) == {"test"}
@@ -158,7 +162,7 @@ def test_sets_of_one_class_have_no_reliability(stand: Shown) -> None:
 
 def test_the_first_epoch_is_drawn_step_by_step(stand: Shown) -> None:
     rows = frames.difficulty(stand)
-    none = rows[rows["config"] == "none"]
+    none = rows[rows["config"] == "no attention"]
     assert none["images_seen"].tolist() == [16 * n for n in range(1, 9)]
     wanted = [0.7 - 0.01 * n - 0.001 * 2.5 for n in range(1, 9)]
     assert none["mean"].to_numpy() == pytest.approx(wanted)
@@ -170,7 +174,7 @@ def test_the_first_epoch_is_drawn_step_by_step(stand: Shown) -> None:
 def test_classes_are_read_at_the_longest_length(drawn: Drawn, stand: Shown) -> None:
     rows = frames.class_scores(stand)
     assert set(rows["name"]) == {"cat", "dog", "ship"}
-    row = one(rows, config="none", dataset="demo", split="test", name="cat")
+    row = one(rows, config="no attention", dataset="demo", split="test", name="cat")
     ids = {run_id(0, seed) for seed in range(6)}
     values = [
         each["accuracy"]
@@ -186,7 +190,7 @@ def test_transfer_tells_what_is_lost_on_the_way(drawn: Drawn, parse_text: Parse)
     spec = parse_text("name: a\ndata: {train: demo, validation: 10}\nfixed: {epochs: 3}\n")
     rows = frames.transfer(shown(drawn.content(spec)))
     assert rows["dataset"].tolist() == ["demo", "photos"] * 3
-    own, other = (one(rows, config="none", dataset=name) for name in ("demo", "photos"))
+    own, other = (one(rows, config="no attention", dataset=name) for name in ("demo", "photos"))
     assert own["behind"] == 0
     assert other["behind"] == pytest.approx(other["mean"] - own["mean"])
     assert (bool(own["one_class"]), bool(other["one_class"])) == (False, True)
@@ -220,7 +224,7 @@ def test_differences_of_a_race_are_those_to_its_leader(drawn: Drawn) -> None:
     values = [[0.5 + 0.01 * ((n * k) % 5) for n in range(4)] for k in (1, 2, 3)]
     looked = raced(configs, [[v + 0.3 for v in values[0]], *values[1:]], [4])
     found = frames.differences(shown(drawn.content(resolution=looked)))
-    assert set(found["reference"]) == {"none"}
+    assert set(found["reference"]) == {"no attention"}
     assert list(found["config"]) == ["srm · both", "srm · after_pool1"]
     assert (found["difference"] > 0).all(), "they are better on test, where nothing was decided"
 
@@ -268,8 +272,8 @@ def test_differences_are_the_others_minus_the_reference(
     rows = frames.differences(shown(drawn.content(spec)))
     at = {"dataset": "demo", "split": "test", "epoch": 3}
     reference = 0 if baseline else 2
-    assert set(rows["reference"]) == {("none", "", "srm · both")[reference]}
-    names = ("none", "srm · after_pool1", "srm · both")
+    assert set(rows["reference"]) == {("no attention", "", "srm · both")[reference]}
+    names = ("no attention", "srm · after_pool1", "srm · both")
     for number in {0, 1, 2} - {reference}:
         row = one(rows, config=names[number])
         a, b = (np.asarray(scores_of(drawn, n, **at)) for n in (number, reference))

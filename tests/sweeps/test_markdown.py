@@ -57,7 +57,7 @@ def test_the_looks_of_a_race_are_a_table() -> None:
     assert looks == [
         ["config", "seeds", "at 3 seeds", "state"],
         ["srm · after_pool1", "3", "leads", "best"],
-        ["none", "3", looks[2][2], "out at 3"],
+        ["no attention", "3", looks[2][2], "out at 3"],
     ]
     assert looks[2][2].startswith("40.33 (")
 
@@ -76,7 +76,12 @@ def test_tables_are_rendered_with_every_cell() -> None:
     ]
     assert len(results) == 1 + 3 * 2 * 2
     assert [len(row) for row in results] == [7] * len(results)
-    assert [row[0] for row in compared] == ["a", "none", "none", "srm · after_pool1"]
+    assert [row[0] for row in compared] == [
+        "a",
+        "no attention",
+        "no attention",
+        "srm · after_pool1",
+    ]
     assert ["reproduce", "sweeps run spec.yaml"] in provenance
 
 
@@ -87,7 +92,16 @@ def test_comparisons_have_intervals_and_marks_that_are_explained() -> None:
     header = ["a", "b", "difference, points", "95 % interval", "p", "corrected p", "P(a > b)", "n"]
     assert compared == [
         header,
-        ["none", "srm · after_pool1", "−1.00", "−2.00 to +0.10", "0.031", "< 0.001 *", "0.25", "6"],
+        [
+            "no attention",
+            "srm · after_pool1",
+            "−1.00",
+            "−2.00 to +0.10",
+            "0.031",
+            "< 0.001 *",
+            "0.25",
+            "6",
+        ],
     ]
     (reading,) = (each for each in paragraphs(text) if each.startswith("accuracy on demo test"))
     assert "after 3 epochs: a − b, paired by seed" in reading

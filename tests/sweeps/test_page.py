@@ -112,7 +112,7 @@ def test_the_looks_of_a_race_stand_in_a_table_and_who_left_has_no_more(full: Con
     assert [(row[0], row[1], row[-1]) for row in body] == [
         ("srm · after_pool1", "6", "leads"),
         ("srm · both", "6", "undecided"),
-        ("none", "4", "out at 4"),
+        ("no attention", "4", "out at 4"),
     ]
     assert (body[1][2], body[0][3]) == ("leads", "leads"), "another one led at first"
     assert re.fullmatch(r"−?\d+\.\d\d \(−\d+\.\d\d to \d+\.\d\d\)", body[1][3])
@@ -362,7 +362,7 @@ def test_a_point_tells_its_numbers(opened: Opened) -> None:
     text = tooltip.inner_text()
     assert "config" in text
     assert "95 % interval" in text
-    assert any(name in text for name in ("none", "srm"))
+    assert any(name in text for name in ("no attention", "srm"))
 
 
 @in_browser
