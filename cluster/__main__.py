@@ -49,11 +49,14 @@ DryRunOption = Annotated[
 
 @app.command("list")
 def list_profiles() -> None:
-    """List the profiles that ship."""
-    table = Table("profile", "what", "file")
-    for name, path in shipped().items():
-        table.add_row(name, read_profile(name, LAUNCHERS)[1].description, str(path))
+    """List the profiles that ship, and where their files are."""
+    found = shipped()
+    table = Table("profile", "what")
+    for name in found:
+        table.add_row(name, read_profile(name, LAUNCHERS)[1].description)
     Console().print(table)
+    for folder in dict.fromkeys(path.parent for path in found.values()):
+        print(f"files: {folder}")
 
 
 @app.command()
