@@ -207,16 +207,16 @@ def _run(
             best, more = run_confirm(sweep, spec.search, store, cells, console, address)
             cells, problems = [*cells, *best], [*problems, *more]
             keep(cells)
+        for problem in problems:
+            text = f"a trial failed: {problem}"
+            console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+        report_sweep(spec, store, console, anew=False)
     except KeyboardInterrupt:
         console.print("stopped; finished epochs are kept, and the same command goes on from there")
         raise typer.Exit(INTERRUPTED) from None
     except LostClusterError as error:
         console.print(str(error), style="red", highlight=False)
         raise typer.Exit(UNFINISHED) from None
-    for problem in problems:
-        text = f"a trial failed: {problem}"
-        console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
-    report_sweep(spec, store, console, anew=False)
     raise typer.Exit(UNFINISHED if problems or unfinished(store, cells) else 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -51,6 +52,8 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[None]:
         )
     else:
         _connect(address)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     # Failed trials are told in a line each, and their rows have the traceback.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
@@ -61,6 +64,18 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[None]:
         # Not beside what follows, though it takes a second: whoever touches Ray meanwhile, as the
         # garbage collector does, has its C++ core end this process.
         ray.shutdown()
+        # Its core has taken our answer to this signal away with its own.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """Stop in order, as Ctrl-C does, in place of Ray, to whose core a SIGTERM is a crash.
+
+    Slurm sends one to all processes of a job that ends, to those included that stop already.
+    """
+    # Not SIG_IGN: Python complains of one that has come already.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.default_int_handler(number, frame)
 
 
 def _connect(address: str) -> None:

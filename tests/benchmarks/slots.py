@@ -18,6 +18,7 @@ from typing import Any
 
 from sweeps import authentication
 from sweeps.rounds import Round
+from sweeps.words import counted
 from tests.benchmarks.measure import Outcome
 
 _EFFICIENCY = 0.95
@@ -58,11 +59,11 @@ def slots(numbers: Sequence[int], each: int, seconds: float, repeats: int) -> It
     for number in numbers:
         found = [_measured(number, number * each, seconds) for _ in range(repeats)]
         taken = [turn["seconds"] for turn in found]
-        name = f"{number * each} trials of {seconds:g} s on {number} slots"
+        name = f"{number * each} trials of {seconds:g} s on {counted(number, 'slot')}"
         ideal = [each * seconds] * repeats
         yield Outcome(name, "s", taken, "ratio at most", 1 / _EFFICIENCY, ideal)
         started = [turn["started"] for turn in found]
-        name = f"start {number} workers on this machine"
+        name = f"start {counted(number, 'worker')} on this machine"
         yield Outcome(name, "s", started, "value at most", None)
 
 

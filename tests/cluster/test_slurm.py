@@ -277,7 +277,7 @@ def test_sweep_that_is_longer_than_its_time_is_stopped_in_order_and_goes_on(
     site: Site, submit: Callable[[], Submitted]
 ) -> None:
     site.write(notice=60)
-    site.lengthen(200)
+    site.lengthen(600)
     submitted = submit()
     wait_until(lambda: site.epochs() >= 4, WITHIN, submitted.told)
     job = site.number(site.shared / "jobs" / site.job())
