@@ -66,7 +66,8 @@ def answer(results: Results) -> str:
     first = _opening(results, leader, names, raced=race is not None)
     if lead is None:
         others = len(ranked) - 1
-        why = "it has no run in common with another" if others else "it is the only config of that length"
+        alone = "it is the only config of that length"
+        why = "it has no run in common with another" if others else alone
         return f"{first}. Nothing is compared, since {why}."
     first += _over(lead, leader, names, tested=race is None)
     told = _verdict(lead, leader, compared) if race is None else f"{verdict(race)}."

@@ -117,7 +117,7 @@ def test_of_a_race_the_leader_answers_and_what_its_looks_decided_and_no_p() -> N
         "best of 3 at 4 seeds."
     )
     tied = answer(replace(results, resolution=raced(labels, values, [4, 8])))
-    assert "is not resolved between none, se, srm with the 8 seeds allowed" in tied
+    assert "is not resolved between no attention, se, srm with the 8 seeds allowed" in tied
     unseen = replace(results, resolution=raced(labels, [row[:3] for row in values], [4, 8]))
     assert answer(unseen) == answer(results), "nobody has looked"
 
@@ -179,7 +179,7 @@ def test_less_is_better_for_a_loss() -> None:
     compare = Compare(metrics=["loss"])
     text = answer(results_of({"none": 0.8, "srm": 0.4}, metric="loss", compare=compare))
     assert "srm is best with loss 0.4001 nats" in text
-    assert "0.4000 nats below none (95 % interval 0.3" in text
+    assert "0.4000 nats below no attention (95 % interval 0.3" in text
 
 
 def test_one_config_is_compared_with_nothing() -> None:
