@@ -79,7 +79,10 @@ def test_without_validation_the_first_configs_and_seeds_are_taken() -> None:
     kept = [row for row in made.evaluations.to_pylist() if row["split"] == "test"]
     tested = tables.TABLES["evaluations"].from_rows(kept)
     chosen = choose(replace(made, evaluations=tested), 2)
-    assert [(run.name, run.seed) for run in chosen] == [("none", 0), ("srm · after_pool1", 0)]
+    assert [(run.name, run.seed) for run in chosen] == [
+        ("no attention", 0),
+        ("srm · after_pool1", 0),
+    ]
 
 
 def test_explanations_of_runs_that_are_no_longer_the_best_are_noted() -> None:

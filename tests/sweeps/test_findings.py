@@ -86,7 +86,7 @@ def test_a_lead_that_is_significant_is_told_with_its_interval_and_p() -> None:
     (row,) = [r for r in results.comparisons.to_pylist() if r["split"] == "test"]
     first, second = answer(results).split(". ", 1)
     assert first.startswith("On demo test after 2 epochs, srm is best with accuracy 90.01 % (95 %")
-    assert f"{-100 * row['difference']:.2f} points above none" in first
+    assert f"{-100 * row['difference']:.2f} points above no attention" in first
     assert f"(95 % interval {-100 * row['high']:.2f} to {-100 * row['low']:.2f}" in first
     assert f"p = {row['p_holm']:.2g})" in first
     assert "n = 8" in first
