@@ -153,7 +153,7 @@ def run(folder: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
     node = read_node(folder)
-    os.environ[processes.MARK] = node.mark
+    os.environ.update(processes.marking(node.mark))
     while not ending.is_set():
         _live_once(folder, node, ending)
         (folder / RUNNING).unlink(missing_ok=True)
@@ -267,7 +267,7 @@ def _begin(folder: Path, node: Node) -> subprocess.Popen[bytes]:
     with (folder / _OWN_LOG).open("wb") as output:
         return subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-m", "cluster.node", "run", str(folder)],
-            env={**os.environ, processes.MARK: node.mark},
+            env=os.environ | processes.marking(node.mark),
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

@@ -13,6 +13,15 @@ MARK = "CIFAKE_NODE"
 
 _POLL_SECONDS = 0.1
 
+# Ray's processes rename themselves, and would write their name over the environment that
+# others read; setproctitle, with which they do it, leaves it alone where this is set.
+_KEEP_ENVIRONMENT = "SPT_NOENV"
+
+
+def marking(mark: str) -> dict[str, str]:
+    """Variables of the environment that mark a process and all that it starts, for good."""
+    return {MARK: mark, _KEEP_ENVIRONMENT: "1"}
+
 
 def marked(mark: str) -> list[int]:
     """Every process of this user with that mark that lives, this one aside."""

@@ -116,7 +116,7 @@ class Member:
         prepare(made, self.folder, self.where)
         self.process = subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-m", "cluster.node", "run", str(self.where)],
-            env={**os.environ, processes.MARK: made.mark},
+            env=os.environ | processes.marking(made.mark),
             stdin=subprocess.DEVNULL,
         )
         self.made = made

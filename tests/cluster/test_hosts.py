@@ -154,6 +154,18 @@ def test_token_and_secrets_stand_in_their_files_alone(running: Lab) -> None:
     assert [path for path in kept if running.secret in path.read_text()] == []
 
 
+def test_every_process_of_a_node_carries_its_mark_by_which_it_is_ended(running: Lab) -> None:
+    look = (
+        "for p in $(pgrep -f ray); do test -r /proc/$p/environ && "
+        "echo $(tr '\\0' '\\n' < /proc/$p/environ | grep -c ^CIFAKE_NODE=)"
+        " $(tr '\\0' ' ' < /proc/$p/cmdline); done"
+    )
+    lines = running.network.ssh("n2", look).stdout.splitlines()
+    found = [line for line in lines if "bash" not in line]
+    assert any("ray::" in line for line in found)
+    assert [line for line in found if not line.startswith("1 ")] == []
+
+
 def test_up_twice_is_harmless(running: Lab) -> None:
     before = running.network.ssh("n2", "pgrep -f raylet/raylet").stdout
     running.up()

@@ -74,7 +74,7 @@ def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> 
         process = subprocess.Popen(
             command,
             cwd=log.parent,
-            env={**environment, _MARK: value},
+            env={**environment, _MARK: value, "SPT_NOENV": "1"},  # renamed, they keep the mark
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
