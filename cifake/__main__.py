@@ -14,6 +14,7 @@ from cifake import asking, printing
 from cifake.data.command import data
 from cifake.data.fit import DEFAULT_FILTER, FILTERS
 from cifake.errors import run_command
+from cifake.exits import INTERRUPTED, STOPPED, UNFINISHED
 from cifake.store import usual_root
 
 app = typer.Typer(
@@ -91,13 +92,6 @@ ThresholdOption = Annotated[
 ]
 
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C."""
-
-UNFINISHED = 1
-"""Exit code of runs that did not reach the length asked for."""
-
-
 @app.command()
 def train(  # noqa: PLR0913 - one parameter for each option
     *,
@@ -168,8 +162,7 @@ def train(  # noqa: PLR0913 - one parameter for each option
         try:
             trained = train_command.carry_out(job, console)
         except KeyboardInterrupt:
-            text = "stopped; finished epochs are kept, and the same command goes on from there"
-            console.print(text)
+            console.print(STOPPED)
             raise typer.Exit(INTERRUPTED) from None
         if as_json:
             print(train_command.as_json(job, trained))

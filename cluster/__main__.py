@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from cifake.errors import InputError, Mistake, refuse, run_command
+from cifake.exits import INTERRUPTED
 from cluster import jobs, state
 from cluster.actions import Action, RemoveFolder, perform, script
 from cluster.launcher import BatchLauncher, Launcher, Profile
 from cluster.launchers import LAUNCHERS
 from cluster.profile import read_profile, shipped
 from sweeps.__main__ import (
-    INTERRUPTED,
     DataOption,
     LogOption,
     SetOption,

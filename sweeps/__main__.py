@@ -17,6 +17,7 @@ from rich.table import Table
 from cifake.claims import forget_dead
 from cifake.config import Config
 from cifake.errors import refuse, run_command
+from cifake.exits import INTERRUPTED, STOPPED, UNFINISHED
 from cifake.models import catalogue
 from cifake.store import usual_root
 from sweeps import compact as compaction
@@ -44,14 +45,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-UNFINISHED = 1
-"""Exit code of a sweep with cells that could not be trained."""
-
 DAMAGED = 1
 """Exit code of a check that found damage."""
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C."""
 
 SpecArgument = Annotated[
     str, typer.Argument(metavar="SPEC", help="A YAML file, or the name of a study that ships.")
@@ -212,7 +207,7 @@ def _run(
             console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
         report_sweep(spec, store, console, anew=False)
     except KeyboardInterrupt:
-        console.print("stopped; finished epochs are kept, and the same command goes on from there")
+        console.print(STOPPED)
         raise typer.Exit(INTERRUPTED) from None
     except LostClusterError as error:
         console.print(str(error), style="red", highlight=False)

@@ -23,12 +23,12 @@ from typing import NoReturn
 
 from cifake.claims import DEAD_AFTER
 from cifake.errors import run_command
+from cifake.exits import INTERRUPTED, UNFINISHED
 from cifake.files import write_aside
 from cluster import job, node
 from cluster.machine import ask
 from cluster.slurm.folder import HEAD, Head, JobFolder, node_folder, node_name
 from cluster.slurm.head import find_head
-from sweeps.__main__ import INTERRUPTED, UNFINISHED
 
 _REFUSED = 2
 """Exit code of a sweep that was not begun."""

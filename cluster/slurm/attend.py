@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from cifake.errors import refuse, run_command
+from cifake.exits import UNFINISHED
 from cluster.slurm import queue
 from cluster.slurm.folder import JobFolder
-from sweeps.__main__ import UNFINISHED
 
 _POLL_SECONDS = 0.5
 _ASK_EVERY = 10.0

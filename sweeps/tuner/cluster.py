@@ -16,7 +16,7 @@ from ray.exceptions import RayError
 from cifake.errors import one_line, refuse
 from sweeps.sizing import Sized
 from sweeps.tuner.telemetry import leave_out_mlflow
-from sweeps.watch import watched
+from sweeps.watch import Watch
 
 _OBJECT_STORE_BYTES = 80 * 2**20
 
@@ -56,16 +56,21 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[None]:
         signal.signal(number, _interrupt)
     # Failed trials are told in a line each, and their rows have the traceback.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    try:
-        # Tune waits for ever for the node that is all there is; a larger cluster may get others.
-        with watched(_has_nodes) if address is None else contextlib.nullcontext():
-            yield
-    finally:
-        # Not beside what follows, though it takes a second: whoever touches Ray meanwhile, as the
-        # garbage collector does, has its C++ core end this process.
-        ray.shutdown()
-        # Its core has taken our answer to this signal away with its own.
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    with Watch() as watch:
+        try:
+            # Tune waits for ever for a node that is all there is; a larger cluster may get others.
+            with watch.cluster(_has_nodes) if address is None else contextlib.nullcontext():
+                yield
+        finally:
+            _disconnect()
+
+
+def _disconnect() -> None:
+    # Not beside what follows, though it takes a second: whoever touches Ray meanwhile, as the
+    # garbage collector does, has its C++ core end this process.
+    ray.shutdown()
+    # Its core has taken our answer to this signal away with its own.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
 def _interrupt(number: int, frame: Any) -> None:

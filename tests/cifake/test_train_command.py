@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from cifake.__main__ import INTERRUPTED, app
+from cifake.__main__ import app
 from cifake.claims import Claim, Owner, claim
 from cifake.errors import InputError
+from cifake.exits import INTERRUPTED
 from cifake.models import catalogue
 from cifake.places import LocalPlace
 from cifake.runs import RunFolder

@@ -25,8 +25,9 @@ import torch
 
 from cifake import tables
 from cifake.errors import run_command
+from cifake.exits import INTERRUPTED
 from cifake.places import LocalPlace
-from sweeps.__main__ import INTERRUPTED, app
+from sweeps.__main__ import app
 from sweeps.forecast import FILE
 from sweeps.store import STACKS, Store
 from tests.sweeps.drivers import Driver, command_line, launch
