@@ -344,6 +344,7 @@ def kuberay_kinds(kubectl: Any, tmp_path: Path) -> None:
         time.sleep(0.5)
 
 
+@pytest.mark.long  # the server is in no package: whoever has built or fetched one names it
 @pytest.mark.skipif(bool(MISSING), reason=f"no {', '.join(MISSING)} (see KUBEBUILDER_ASSETS)")
 class TestWithAServer:
     @pytest.mark.usefixtures("kubectl")
