@@ -454,6 +454,7 @@ def test_nodes_join_and_are_lost_one_by_one(
     submit: Callable[[], Submitted],
 ) -> None:
     site.write(nodes=1, extra_nodes=2)
+    site.lengthen(200)  # nodes that joined train on until the driver has ended
     submitted = submit()
     wait_for_epochs(site, submitted, 1)
     job = site.shared / "jobs" / site.job()
