@@ -13,9 +13,9 @@ Scores are those of the training set's test split: of what a search confirmed, e
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -26,7 +26,7 @@ from cifake.errors import InputError, Mistake
 from cifake.parameters import explain
 from cifake.safe_yaml import load_yaml
 from sweeps.report.content import STAGES_SHOWN
-from sweeps.report.headline import Row, cell_text, headline, percent, varying
+from sweeps.report.headline import Row, headline, label_text, percent, varying
 from sweeps.report.markdown import inline, markdown_table
 
 CHOICE = "table.yaml"
@@ -143,21 +143,10 @@ def _body(study: str, rows: Sequence[Row]) -> list[list[str]]:
     return [
         [
             f"[{study}](results/{study})",
-            inline(_config(row.label, telling)),
+            inline(label_text({name: row.label.get(name) for name in telling or row.label})),
             str(row.epochs),
             *(percent(row.metrics[metric]) for metric in SCORES.values()),
             str(row.n),
         ]
         for row in rows
     ]
-
-
-def _config(label: Mapping[str, Any], telling: Sequence[str]) -> str:
-    """What tells a config from the others; a number with what it is the number of."""
-    shown = {name: label.get(name) for name in telling or label}
-    words = [
-        cell_text(value) if isinstance(value, str) else f"{name.rpartition('.')[2]} {value}"
-        for name, value in shown.items()
-        if value is not None
-    ]
-    return " · ".join(dict.fromkeys(words)) or "all"

@@ -273,7 +273,7 @@ def _warnings(resolution: Resolution, names: Sequence[str]) -> list[str]:
     if resolution.looks:
         last = resolution.looks[-1]
         fewer = [
-            f"{names[row]} {pairs}"
+            f"{pairs} of {names[row]}"
             for row, pairs in enumerate(last.pairs)
             if pairs is not None and last.racing[row] and pairs < last.seeds
         ]

@@ -83,9 +83,9 @@ def test_several_studies_feed_one_table(checkout: Path) -> None:
     rows = [(row[0].partition("]")[0].strip("["), *row[1:3]) for row in table(checkout)]
     assert rows[0] == ("placements", "srm · after_pool2", "10"), "the best on validation"
     assert {row[0] for row in rows[2:]} == {"notes", "notes-loader"}
-    assert ("notes", "batch_size 32 · mini", "1") in rows
-    assert ("notes", "batch_size 32 · base", "10") in rows
-    assert ("notes", "batch_size 32 · base", "2") not in rows
+    assert ("notes", "batch size 32 · mini", "1") in rows
+    assert ("notes", "batch size 32 · base", "10") in rows
+    assert ("notes", "batch size 32 · base", "2") not in rows
     assert ("notes-loader", "frozen_batches", "2") in rows
 
 

@@ -63,7 +63,7 @@ def answer(results: Results) -> str:
     names = config_names([row["label"] for row in ranked])
     compared = _rows(results.comparisons, place)
     lead = _lead(leader, compared, ranked)
-    first = _opening(results, leader, names, raced=race is not None)
+    first = _opening(results, leader, names, _leads(ranked, race))
     if lead is None:
         others = len(ranked) - 1
         alone = "it is the only config of that length"
@@ -134,8 +134,15 @@ def _as_raced(ranked: Sequence[_Row], race: Resolution) -> list[_Row]:
     return sorted(ranked, key=lambda row: (row["label"] not in left, row["label"] != left[0]))
 
 
-def _opening(results: Results, leader: _Row, names: Mapping[str, str], *, raced: bool) -> str:
-    """How the best config does, or in a race the one that leads."""
+def _leads(ranked: Sequence[_Row], race: Resolution | None) -> str:
+    """What is said of the first of a ranking."""
+    if race is not None:
+        return ", which leads on validation, has"
+    return " is best with" if len(ranked) > 1 else " has"
+
+
+def _opening(results: Results, leader: _Row, names: Mapping[str, str], leads: str) -> str:
+    """How the first config does."""
     unit, split = leader["unit"], leader["split"]
     where = f"{leader['dataset']} {split}"
     if split != "test":
@@ -149,8 +156,7 @@ def _opening(results: Results, leader: _Row, names: Mapping[str, str], *, raced:
     epochs = counted(leader["epochs"], "epoch")
     score = f"{leader['metric'].replace('_', ' ')} {_number(leader['mean'], unit)}{_unit(unit)}"
     name = names[leader["label"]]
-    is_best = ", which leads on validation, has" if raced else " is best with"
-    return f"On {where} after {epochs}, {name}{is_best} {score} ({', '.join(facts)})"
+    return f"On {where} after {epochs}, {name}{leads} {score} ({', '.join(facts)})"
 
 
 def _over(lead: _Lead, leader: _Row, names: Mapping[str, str], *, tested: bool) -> str:

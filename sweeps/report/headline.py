@@ -92,11 +92,13 @@ def label_text(label: Mapping[str, Any]) -> str:
 
 
 def _told(key: str, value: object) -> str:
-    """A value in words; of a switch, and of what is absent, they are about its parameter."""
+    """A value in words, with its parameter unless it is a name, which says enough."""
     subject = key.rpartition(".")[2].replace("_", " ")
     if value is True:
         return subject
-    return f"no {subject}" if value is False or value == "none" else cell_text(value)
+    if value is False or value == "none":
+        return f"no {subject}"
+    return value if isinstance(value, str) else f"{subject} {cell_text(value)}"
 
 
 def cell_text(value: object) -> str:
@@ -118,7 +120,7 @@ def config_names(labels: Sequence[str]) -> dict[str, str]:
         return short
     return {
         label: " · ".join(
-            f"{key.rpartition('.')[2]} {cell_text(values[key])}"
+            f"{key.rpartition('.')[2].replace('_', ' ')} {cell_text(values[key])}"
             for key in telling
             if values.get(key) is not None
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -149,7 +150,6 @@ class _Scores:
         self.labels: dict[str, dict[str, Any]] = {each: json.loads(each) for each in shown.names}
         every = list(self.labels.values())
         self.parameters = varying(every) or list(every[0])[:1]
-        self.coloured = {name: place for place, name in enumerate(shown.coloured)}
         self.lengths = summary["epochs"].nunique() > 1
         self.wheres = len(shown.datasets) > 1
         self.coloured = {name: place for place, name in enumerate(shown.coloured)}
@@ -215,7 +215,13 @@ def _ranking(shown: Shown) -> Mapping[tuple[Any, ...], Mapping[str, Any]]:
     rows = content.ranking.filter(
         (pc.field("stage") == content.stage) & (pc.field("metric") == shown.metric)
     ).to_pylist()
-    return {(row["label"], row["epochs"], row["dataset"], row["split"]): row for row in rows}
+    ranked = Counter((row["epochs"], row["dataset"], row["split"]) for row in rows)
+    # One alone is best and in the first group for certain, which says nothing.
+    return {
+        (row["label"], *place): row
+        for row in rows
+        if ranked[place := (row["epochs"], row["dataset"], row["split"])] > 1
+    }
 
 
 def _top(group: pd.DataFrame) -> float:

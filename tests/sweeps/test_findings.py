@@ -184,6 +184,7 @@ def test_less_is_better_for_a_loss() -> None:
 
 def test_one_config_is_compared_with_nothing() -> None:
     text = answer(results_of({"none": 0.8}))
+    assert "no attention · base has accuracy 80.0" in text
     assert text.endswith("Nothing is compared, since it is the only config of that length.")
     apart = results_of({"none": 0.8, "srm": 0.9}, without={"none": SEEDS - 1, "srm": 0})
     assert "n = 1" in answer(apart)

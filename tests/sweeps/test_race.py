@@ -167,7 +167,7 @@ def test_a_seed_counts_where_every_nuisance_value_has_a_score(parse_text: Parse)
 
     (look,) = looked(race, lost, looks=1)
     assert look.pairs[1] == 3
-    assert "pairs: 32 3" in "\n".join(sentences(make_resolution(race, [look], None)))
+    assert "pairs: 3 of batch size 32" in "\n".join(sentences(make_resolution(race, [look], None)))
 
 
 def test_a_tie_ends_with_the_budget_and_with_a_delta_before(parse_text: Parse) -> None:
@@ -180,7 +180,7 @@ def test_a_tie_ends_with_the_budget_and_with_a_delta_before(parse_text: Parse) -
     *_, last = looked(with_delta, tied)
     assert (last.verdict, last.seeds) == ("equivalent", 4)
     said = "\n".join(sentences(make_resolution(with_delta, looked(with_delta, tied), None)))
-    assert "resolved as a tie: 16, 32, 64 differ by less than 0.02, at 4 seeds" in said
+    assert "resolved as a tie: batch size 16, batch size 32, batch size 64 differ by less than 0.02, at 4 seeds" in said
 
 
 # What is kept and told.
@@ -223,7 +223,7 @@ def test_the_sentences_say_who_got_more_seeds_and_why(parse_text: Parse) -> None
     assert "by accuracy on validation" in text
     assert "a false winner in 5 % of sweeps at most" in text
     assert "compared on the seeds that both have" in text
-    assert "the ranking is resolved: 16 is best of 3" in text
+    assert "the ranking is resolved: batch size 16 is best of 3" in text
     assert (
         "p-values, marks and 95 % intervals are as if the numbers of seeds had been fixed" in text
     )
@@ -333,8 +333,8 @@ def test_seeds_are_trained_where_the_ranking_is_undecided(raced: Ended) -> None:
     }
     assert raced.record.seeds == (4, 6, 6)
     assert raced.record.state == "seeds spent"
-    assert "round 2 of at most 2: seeds 4–5 of 0.003, 0.004" in raced.said
-    assert "not resolved between 0.003, 0.004 with the 6 seeds allowed" in raced.said
+    assert "round 2 of at most 2: seeds 4–5 of lr 0.003, lr 0.004" in raced.said
+    assert "not resolved between lr 0.003, lr 0.004 with the 6 seeds allowed" in raced.said
 
 
 def test_new_seeds_of_a_config_are_stacks_of_their_own_and_of_the_width_given(raced: Ended) -> None:

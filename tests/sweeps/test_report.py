@@ -259,11 +259,11 @@ def test_without_evaluations_the_report_says_so() -> None:
 
 def test_labels_in_words() -> None:
     assert label_text({"attention": "srm", "placement": "both", "optimizer.lr": 0.001}) == (
-        "srm · both · 0.001"
+        "srm · both · lr 0.001"
     )
     assert label_text({"attention": "none", "placement": "none"}) == "no attention"
     assert label_text({"model.batch_norm": True, "augment.flip": False}) == "batch norm · no flip"
-    assert label_text({"optimizer.weight_decay": 0, "seed": None}) == "0"
+    assert label_text({"optimizer.weight_decay": 0, "seed": None}) == "weight decay 0"
     assert label_text({}) == "all"
     assert percent({"mean": None, "low": None, "high": None}) == "–"
     assert percent({"mean": 0.5, "low": None, "high": None}) == "50.00"
