@@ -180,10 +180,8 @@ def test_a_tie_ends_with_the_budget_and_with_a_delta_before(parse_text: Parse) -
     *_, last = looked(with_delta, tied)
     assert (last.verdict, last.seeds) == ("equivalent", 4)
     said = "\n".join(sentences(make_resolution(with_delta, looked(with_delta, tied), None)))
-    assert (
-        "resolved as a tie: batch size 16, batch size 32, batch size 64 differ by less than 0.02, at 4 seeds"
-        in said
-    )
+    sizes = "batch size 16, batch size 32, batch size 64"
+    assert f"resolved as a tie: {sizes} differ by less than 0.02, at 4 seeds" in said
 
 
 # What is kept and told.
