@@ -14,7 +14,7 @@ from pathlib import Path
 from cifake.errors import InputError, refuse
 from cifake.files import write_aside
 from cifake.store import usual_root
-from sweeps import forecast
+from sweeps import forecast, resolution
 from sweeps.outcome import sweep_status
 from sweeps.store import Store
 from sweeps.sweep import read_spec
@@ -22,7 +22,7 @@ from sweeps.sweep import read_spec
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 NEEDED = ("spec.yaml", "report.md", "cells.parquet", "summary.parquet")
-MORE = ("comparisons.parquet", "ranking.parquet", "effects.parquet", forecast.FILE)
+MORE = ("comparisons.parquet", "ranking.parquet", "effects.parquet", forecast.FILE, resolution.FILE)
 """Files that some sweeps lack."""
 
 

@@ -23,7 +23,7 @@ FILE = "resolution.json"
 VALID = (
     "That holds however often was looked. p-values, marks and 95 % intervals are as if the numbers "
     "of seeds had been fixed beforehand: where all configs are tied, a corrected p is below 0.05 "
-    "in some 6 % of such sweeps on test, and in 7 to 10 % on validation"
+    "in some 6 % of such sweeps on test, and in 7 to 10 % on validation."
 )
 """What may be said after repeated looks, and what only nearly; the numbers are simulated."""
 

@@ -8,7 +8,15 @@ from rich.table import Table
 
 from sweeps.report.content import Results
 from sweeps.report.findings import answer, marks
-from sweeps.report.headline import Row, cell_text, header_text, headline, label_columns, score_text
+from sweeps.report.headline import (
+    Row,
+    cell_text,
+    header_text,
+    headline,
+    label_columns,
+    score_text,
+    short_names,
+)
 from sweeps.report.tried import print_proposals
 
 _PRINTED = 100
@@ -39,8 +47,8 @@ def print_headline(rows: list[Row], results: Results, console: Console) -> None:
     metrics = results.compare.metrics
     seeds = "seeds" if results.search is None else "fresh seeds"
     table = Table(title=f"mean over {seeds}, ± 95 % interval", title_justify="left")
-    for name in (*names, "epochs", "evaluated on"):
-        table.add_column(name, no_wrap=True)
+    for name in (*short_names(names), "epochs", "evaluated on"):
+        table.add_column(name, overflow="fold")  # rather than that a number is cut
     for name in (*map(header_text, metrics), "seeds"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in shown[:_PRINTED]:

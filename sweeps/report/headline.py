@@ -79,6 +79,15 @@ def varying(labels: Sequence[Mapping[str, Any]]) -> list[str]:
     return [n for n in names if len({json.dumps(label.get(n)) for label in labels}) > 1]
 
 
+def short_names(parameters: Sequence[str]) -> list[str]:
+    """Parameters without the path to them, where they stay apart."""
+    short = [name.rpartition(".")[2] for name in parameters]
+    return [
+        last if short.count(last) == 1 else name
+        for name, last in zip(parameters, short, strict=True)
+    ]
+
+
 def meaningful(label: Mapping[str, Any]) -> dict[str, Any]:
     """A label with null for what has no meaning in it."""
     # The one setting whose absence has a name.

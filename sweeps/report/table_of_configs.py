@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from cifake.tables import score_unit
 from sweeps.aggregate import frame
 from sweeps.report.findings import Marks, marks
-from sweeps.report.headline import cell_text, varying
+from sweeps.report.headline import cell_text, short_names, varying
 from sweeps.report.reference import held_against
 from sweeps.report.shown import Shown, in_words
 from sweeps.words import counted
@@ -88,7 +88,7 @@ def config_table(shown: Shown) -> ConfigTable | None:
     rows = tuple(_row(shown, scores, place) for place in scores.places[:MAX_TABLE_ROWS])
     least = min((int(row["n"]) for row in scores.foremost if row["n"]), default=0)
     return ConfigTable(
-        parameters=tuple(_shortened(scores.parameters)),
+        parameters=tuple(short_names(scores.parameters)),
         columns=tuple(_columns(scores)),
         rows=rows,
         lengths=tuple(sorted({row.epochs for row in rows})),
@@ -296,12 +296,3 @@ def _standing(row: Mapping[str, Any] | None) -> list[Cell]:
 
 def _named(metric: str) -> str:
     return in_words(metric) + (", %" if score_unit(metric) == "share" else "")
-
-
-def _shortened(parameters: Sequence[str]) -> list[str]:
-    """Parameters without the path to them, where they stay apart."""
-    short = [name.rpartition(".")[2] for name in parameters]
-    return [
-        last if short.count(last) == 1 else name
-        for name, last in zip(parameters, short, strict=True)
-    ]
