@@ -290,8 +290,21 @@ def test_the_console_shows_what_the_report_shows() -> None:
     assert "note: One is [missing]." in text
 
 
-def printed(content: Content) -> str:
-    console = Console(file=io.StringIO(), width=1000)
+def test_a_narrow_console_folds_names_and_cuts_no_number() -> None:
+    labels = [
+        {**label, "attention_options.reduction_of_channels": size, "placement": "after_pool1"}
+        for label in (NONE, SRM)
+        for size in (1_000_000, 2_000_000)
+    ]
+    content = content_of(cells_of(labels, [1], 6), evaluations_of(labels, [1], 6))
+    text = printed(content, width=80)
+    assert "…" not in text
+    for row in headline(content.summary):
+        assert row.split != "test" or percent(row.metrics["accuracy"]) in text
+
+
+def printed(content: Content, width: int = 1000) -> str:
+    console = Console(file=io.StringIO(), width=width)
     print_results(content.results, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
