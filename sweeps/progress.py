@@ -31,16 +31,25 @@ class View:
         epochs: over all runs; null where nobody knows.
         metric: to be shown.
         mode: which way it is better, `max` or `min`.
+        work: that the epochs are, in any unit; by default each is as much.
     """
 
     def __init__(
-        self, console: Console, *, runs: int | None, epochs: int | None, metric: str, mode: str
+        self,
+        console: Console,
+        *,
+        runs: int | None,
+        epochs: int | None,
+        metric: str,
+        mode: str,
+        work: float | None = None,
     ) -> None:
         self.console = console
         self.metric = metric
         self.better = max if mode == "max" else min
         self.runs, self.runs_done = runs, 0
         self.epochs, self.epochs_done = epochs, 0
+        self.work, self.work_done = epochs if work is None else work, 0.0
         self.images = 0
         self.best: float | None = None
         self.started = time.monotonic()
@@ -67,9 +76,10 @@ class View:
         else:
             self.console.print(self.line(), highlight=False, soft_wrap=True)
 
-    def epoch(self, report: Report) -> None:
-        """A stack finished an epoch."""
+    def epoch(self, report: Report, work: float | None = None) -> None:
+        """A stack finished an epoch, which was so much work."""
         self.epochs_done += report.epochs_trained
+        self.work_done += report.epochs_trained if work is None else work
         self.images += report.images
         score = report.scores.get(self.metric, math.nan)
         if not math.isnan(score):
@@ -93,8 +103,8 @@ class View:
             parts.append(f"epochs {_of(self.epochs_done, self.epochs)}")
         if self.images:
             parts.append(f"{self.images / elapsed:,.0f} images/s")
-        if self.epochs is not None and 0 < self.epochs_done < self.epochs:
-            left = elapsed / self.epochs_done * (self.epochs - self.epochs_done)
+        if self.work is not None and 0 < self.work_done < self.work:
+            left = elapsed / self.work_done * (self.work - self.work_done)
             parts.append(f"about {duration(left)} left")
         if self.best is not None:
             parts.append(f"best {self.metric} {self.best:.4f}")

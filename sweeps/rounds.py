@@ -25,8 +25,8 @@ class Round:
     run: Run
     """Does one of them, wherever there is room; it travels there."""
 
-    on_report: Callable[[Any], None]
-    """Called with whatever a task reports."""
+    on_report: Callable[[Any, Any], None]
+    """Called with a task and whatever it reports."""
 
     on_end: Callable[[Any, str | None], None]
     """Called when a task ends, or with a line of what went wrong when it has failed for good."""

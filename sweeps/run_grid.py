@@ -24,7 +24,7 @@ from sweeps.rounds import Round
 from sweeps.site import connected
 from sweeps.store import Store
 from sweeps.sweep import Sweep, workers_here
-from sweeps.trial import Task, run_stack
+from sweeps.trial import Report, Task, run_stack
 from sweeps.words import duration
 
 
@@ -178,7 +178,7 @@ def _measuring(sweep: Sweep, store: Store, costs: Costs, rough: Plan) -> Iterato
         yield Round(
             tasks=[replace(question, store=store.address) for question in questions],
             run=answer,
-            on_report=costs.learn,
+            on_report=lambda _question, found: costs.learn(found),
             on_end=lambda _question, _problem: None,
             ahead=len(rough.stacks),
         )
@@ -198,12 +198,14 @@ def _training(
     before = store.read_stacks(sweep.spec.name)
     store.write_stacks(sweep.spec.name, {**before, **plan.new_stacks()})
     commit = git_commit()
+    seconds = _epoch_seconds(plan, costs)
     view = View(
         console,
         runs=sum(len(stack.seeds) for stack in plan.stacks),
         epochs=plan.epochs_to_train,
         metric="validation.accuracy",
         mode="max",
+        work=sum(seconds[stack.config_id] * stack.epochs_to_train for stack in plan.stacks),
     )
     forecast = recorded(
         store,
@@ -218,6 +220,10 @@ def _training(
 
     division = Division(store, sweep.spec.name, costs, make_task)
 
+    def hear(task: Task, report: Report) -> None:
+        config_id = Config.model_validate(task.config).config_id
+        view.epoch(report, report.epochs_trained * seconds[config_id])
+
     def end(task: Task, problem: str | None) -> None:
         view.stack(len(task.seeds))
         if problem is not None:
@@ -228,9 +234,16 @@ def _training(
             tasks=division.tasks(plan.stacks),
             divide=None if sweep.spec.resources.width else division.divide,
             run=run_stack,
-            on_report=view.epoch,
+            on_report=hear,
             on_end=end,
         )
+
+
+def _epoch_seconds(plan: Plan, costs: Costs) -> dict[str, float]:
+    """What an epoch of a run of each config takes; where that is not known of all, 1 of each."""
+    found = {s.config_id: costs.seconds(s.config, len(s.seeds)) for s in plan.stacks}
+    known = {config: seconds for config, seconds in found.items() if seconds}
+    return known if len(known) == len(found) else dict.fromkeys(found, 1.0)
 
 
 def print_plan(plan: Plan, console: Console) -> None:

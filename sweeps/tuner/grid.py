@@ -77,8 +77,9 @@ class _Rounds:
 
     def heard(self, worker: str, report: Any) -> bool:
         """Every task goes on to its end."""
-        del worker
-        self._round.on_report(report)
+        number = self.handout.held(worker)
+        if number is not None:
+            self._round.on_report(self._task(number), report)
         return True
 
     def ended(self, worker: str) -> None:

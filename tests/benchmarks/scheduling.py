@@ -67,10 +67,10 @@ def _run(cells: int) -> dict[str, Any]:
     reports = ended = 0
     problems: list[str] = []
 
-    def hear(report: Report) -> None:
+    def hear(task: Task, report: Report) -> None:
         nonlocal reports
         reports += 1
-        del report
+        del task, report
 
     def end(task: Task, problem: str | None) -> None:
         nonlocal ended, highest

@@ -100,10 +100,10 @@ def _timed(slots: int, trials: int, seconds: float) -> dict[str, float]:
     def rounds(folder: str) -> Iterator[Round]:
         arrivals = [_Arrival(folder, number, slots) for number in range(slots)]
         begun = time.perf_counter()
-        yield Round(tasks=arrivals, run=_run, on_report=lambda _: None, on_end=end, ahead=trials)
+        yield Round(tasks=arrivals, run=_run, on_report=lambda *_: None, on_end=end, ahead=trials)
         there = time.perf_counter()
         tasks = [_Trial(seconds) for _ in range(trials)]
-        yield Round(tasks=tasks, run=_run, on_report=lambda _: None, on_end=end)
+        yield Round(tasks=tasks, run=_run, on_report=lambda *_: None, on_end=end)
         found.update(started=there - begun, seconds=time.perf_counter() - there)
 
     with tempfile.TemporaryDirectory() as folder:

@@ -48,7 +48,9 @@ def run(name, count, work):
         if len(ended) % 50 == 0:
             kept.append(sum(isinstance(each, Trial) for each in gc.get_objects()))
     tasks = [Task({}, (n,), 1, (1,), {}, (), sys.argv[1]) for n in range(count)]
-    only = Round(tasks=tasks, run=work, on_report=reports.append, on_end=end)
+    def hear(task, report):
+        reports.append(report)
+    only = Round(tasks=tasks, run=work, on_report=hear, on_end=end)
     tuner.run_rounds([only], {"cpu": 1})
     found = {"problems": problems, "reports": len(reports), "ended": sorted(ended), "kept": kept}
     print("result:", json.dumps({"name": name, **found}), flush=True)
@@ -59,13 +61,16 @@ def where(task, report):
 
 def follow():
     heard, ended = [], []
+    def hear(task, report):
+        assert task == report[0]
+        heard.append(report)
     def rounds():
         for first, tasks in ((0, 1), (1, 0), (1, 4)):
             ended.append(len(heard))
             yield Round(
                 tasks=range(first, first + tasks),
                 run=where,
-                on_report=heard.append,
+                on_report=hear,
                 on_end=lambda task, problem: None,
                 ahead=4 if first == 0 else 0,
             )

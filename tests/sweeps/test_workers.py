@@ -67,7 +67,7 @@ with opened.claimed("a"), tuner.cluster(address):
                 tasks=[(number, folder) for number in range(count)],
                 run=task,
                 divide=halved,
-                on_report=lambda report: None,
+                on_report=lambda task, report: None,
                 on_end=lambda asked, problem: log(folder, over=asked[0], problem=problem),
             )
         ],
