@@ -79,11 +79,12 @@ def first_table(results: Path) -> str:
             problem = "has no summary.parquet; run the study, then `.ci/keep.py`"
             mistakes.append(Mistake(where=where, field="study", value=part.study, problem=problem))
             continue
-        rows = _chosen(part, _results(summary, part.study, results))
+        found = _results(summary, part.study, results)
+        rows = _chosen(part, found)
         if not rows:
             problem = "none of its rows is such"
             mistakes.append(Mistake(where=where, field=part.study, problem=problem))
-        body += _body(part.study, rows)
+        body += _body(part.study, rows, varying([row.label for row in found]))
     if mistakes:
         raise InputError(mistakes)
     return markdown_table(["study", "config", "epochs", *SCORES, "seeds"], body)
@@ -138,8 +139,7 @@ def _key(row: Row) -> str:
     return json.dumps(dict(row.label), sort_keys=True)
 
 
-def _body(study: str, rows: Sequence[Row]) -> list[list[str]]:
-    telling = varying([row.label for row in rows])
+def _body(study: str, rows: Sequence[Row], telling: Sequence[str]) -> list[list[str]]:
     return [
         [
             f"[{study}](results/{study})",

@@ -78,11 +78,13 @@ def test_several_studies_feed_one_table(checkout: Path) -> None:
         "- {study: placements, best: 2}\n"
         "- {study: notes, rows: ends}\n"
         "- {study: notes-loader, rows: ends}\n"
+        "- {study: topologies, best: 2}\n"
     )
     assert made(checkout).returncode == 0
     rows = [(row[0].partition("]")[0].strip("["), *row[1:3]) for row in table(checkout)]
     assert rows[0] == ("placements", "srm · after_pool2", "10"), "the best on validation"
-    assert {row[0] for row in rows[2:]} == {"notes", "notes-loader"}
+    assert {row[0] for row in rows[2:]} == {"notes", "notes-loader", "topologies"}
+    assert ("topologies", "conv layers 3 · filters 64", "3") in rows, "though both have 64"
     assert ("notes", "batch size 32 · mini", "1") in rows
     assert ("notes", "batch size 32 · base", "10") in rows
     assert ("notes", "batch size 32 · base", "2") not in rows
