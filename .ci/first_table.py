@@ -143,7 +143,7 @@ def _body(study: str, rows: Sequence[Row], telling: Sequence[str]) -> list[list[
     return [
         [
             f"[{study}](results/{study})",
-            inline(label_text({name: row.label.get(name) for name in telling or row.label})),
+            inline(label_text(row.label, telling)),
             str(row.epochs),
             *(percent(row.metrics[metric]) for metric in SCORES.values()),
             str(row.n),

@@ -94,20 +94,30 @@ def meaningful(label: Mapping[str, Any]) -> dict[str, Any]:
     return {name: None if (name, v) == ("placement", "none") else v for name, v in label.items()}
 
 
-def label_text(label: Mapping[str, Any]) -> str:
-    """A label in a few words, for legends."""
-    told = [_told(key, v) for key, v in meaningful(label).items() if v is not None]
+def label_text(label: Mapping[str, Any], telling: Sequence[str] = ()) -> str:
+    """A label in a few words, for legends.
+
+    Args:
+        label: of a config.
+        telling: parameters that tell it from others; where there are none, all are told.
+    """
+    shown = meaningful({key: label.get(key) for key in telling or label})
+    told = [_told(key, v) for key, v in shown.items() if v is not None]
     return " · ".join(dict.fromkeys(told)) or "all"
 
 
 def _told(key: str, value: object) -> str:
     """A value in words, with its parameter unless it is a name, which says enough."""
-    subject = key.rpartition(".")[2].replace("_", " ")
+    subject = _subject(key)
     if value is True:
         return subject
     if value is False or value == "none":
         return f"no {subject}"
     return value if isinstance(value, str) else f"{subject} {cell_text(value)}"
+
+
+def _subject(parameter: str) -> str:
+    return parameter.rpartition(".")[2].replace("_", " ")
 
 
 def cell_text(value: object) -> str:
@@ -121,15 +131,12 @@ def config_names(labels: Sequence[str]) -> dict[str, str]:
     """The values that tell a config from the others; with the parameters where that is too few."""
     parsed = {label: json.loads(label) for label in labels}
     telling = varying(list(parsed.values()))
-    short = {
-        label: label_text({key: values.get(key) for key in telling or values})
-        for label, values in parsed.items()
-    }
+    short = {label: label_text(values, telling) for label, values in parsed.items()}
     if "all" not in short.values() and len(set(short.values())) == len(labels):
         return short
     return {
         label: " · ".join(
-            f"{key.rpartition('.')[2].replace('_', ' ')} {cell_text(values[key])}"
+            f"{_subject(key)} {cell_text(values[key])}"
             for key in telling
             if values.get(key) is not None
         )

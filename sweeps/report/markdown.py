@@ -189,8 +189,7 @@ def _comparisons(content: Content) -> str:
     share = rows[0]["unit"] == "share"
 
     def name(label: str) -> str:
-        values = json.loads(label)
-        return inline(label_text({key: values.get(key) for key in telling or values}))
+        return inline(label_text(json.loads(label), telling))
 
     unit = "points" if share else "a − b"
     header = ["a", "b", f"difference, {unit}", "95 % interval", "p", "corrected p", "P(a > b)", "n"]

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from sweeps.aggregate import frame
 from sweeps.report.content import Content
-from sweeps.report.headline import cell_text, varying
+from sweeps.report.headline import config_names
 from sweeps.words import duration
 
 MAX_FAILED = 200
@@ -112,10 +112,5 @@ def _distinct(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:
 def _names(content: Content) -> dict[str, str]:
     """A config in words, by run: of every stage."""
     asked = frame(content.cells.select(["run_id", "label"])).drop_duplicates("run_id")
-    labels = {label: json.loads(label) for label in pd.unique(asked["label"])}
-    telling = varying(list(labels.values()))
-    words = {
-        label: " · ".join(cell_text(v[k]) for k in telling or v if v.get(k) is not None) or "all"
-        for label, v in labels.items()
-    }
+    words = config_names(list(pd.unique(asked["label"])))
     return dict(zip(asked["run_id"], asked["label"].map(words), strict=True))

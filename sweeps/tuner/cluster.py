@@ -66,6 +66,7 @@ def cluster(address: str | None, cpus: int | None = None) -> Iterator[None]:
 
 
 def _disconnect() -> None:
+    """Leave the cluster, and end one that was started here."""
     # Not beside what follows, though it takes a second: whoever touches Ray meanwhile, as the
     # garbage collector does, has its C++ core end this process.
     ray.shutdown()

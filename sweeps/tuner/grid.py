@@ -76,7 +76,7 @@ class _Rounds:
         return None if number is None else partial(self._round.run, self._task(number))
 
     def heard(self, worker: str, report: Any) -> bool:
-        """Every task goes on to its end."""
+        """Every task goes on to its end; a late word of one that was taken away is no news."""
         number = self.handout.held(worker)
         if number is not None:
             self._round.on_report(self._task(number), report)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_MARK = "SWEEP_TEST"
+from cluster import processes
 
 
 @dataclass
@@ -24,17 +23,7 @@ class Driver:
 
     def relatives(self) -> list[int]:
         """Every process that the sweep started and that still lives."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and int(entry.name) != os.getpid():
-                try:
-                    marked = self.mark.encode() in (entry / "environ").read_bytes()
-                    dead = ") Z " in (entry / "stat").read_text()
-                except OSError:
-                    continue
-                if marked and not dead:
-                    found.append(int(entry.name))
-        return found
+        return processes.marked(self.mark)
 
     def gone(self, within: float) -> bool:
         """Whether nothing of the sweep is left soon."""
@@ -46,7 +35,7 @@ class Driver:
     def end(self) -> None:
         """Kill whatever is left of it."""
         for pid in self.relatives():
-            os.kill(pid, signal.SIGKILL)
+            processes.tell(pid, signal.SIGKILL)
         self.process.wait()
 
 
@@ -74,13 +63,13 @@ def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> 
         process = subprocess.Popen(
             command,
             cwd=log.parent,
-            env={**environment, _MARK: value, "SPT_NOENV": "1"},  # renamed, they keep the mark
+            env={**environment, **processes.marking(value)},
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
-    return Driver(process, f"{_MARK}={value}")
+    return Driver(process, value)
 
 
 def command_line(pid: int) -> str:
