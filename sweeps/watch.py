@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Self
 
+from rich.console import Console
+
 from cifake.exits import INTERRUPTED, STOPPED, UNFINISHED
 
 _EVERY = 2.0
@@ -59,7 +61,10 @@ class Watch:
             while number := signals.read(1):
                 if number[0] in _INTERRUPTS and not self._ended.wait(_PATIENCE):
                     lost = self._lost.is_set()
-                    print(LostClusterError() if lost else STOPPED, flush=True)
+                    console = Console()
+                    console.show_cursor()  # a live view, which never ends now, has hidden it
+                    text = str(LostClusterError()) if lost else STOPPED
+                    console.print(text, highlight=False, soft_wrap=True)
                     os._exit(UNFINISHED if lost else INTERRUPTED)
 
     @contextlib.contextmanager
