@@ -103,7 +103,8 @@ class View:
             parts.append(f"epochs {_of(self.epochs_done, self.epochs)}")
         if self.images:
             parts.append(f"{self.images / elapsed:,.0f} images/s")
-        if self.work is not None and 0 < self.work_done < self.work:
+        more = self.epochs is not None and self.epochs_done < self.epochs
+        if more and self.work is not None and 0 < self.work_done < self.work:
             left = elapsed / self.work_done * (self.work - self.work_done)
             parts.append(f"about {duration(left)} left")
         if self.best is not None:

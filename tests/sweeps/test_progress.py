@@ -47,3 +47,12 @@ def test_epochs_of_which_nothing_is_known_take_the_same(clock: list[float]) -> N
     assert "1,000 images/s · about 10 s left · best validation.accuracy 0.6000" in view.line()
     view.epoch(report(10))
     assert "left" not in view.line()
+
+
+def test_nothing_is_left_after_the_last_epoch_however_sums_are_rounded(clock: list[float]) -> None:
+    view = view_of(epochs=3, work=3 * 0.1 + 1e-12)
+    clock[0] = 10.0
+    for _ in range(3):
+        view.epoch(report(1), 0.1)
+    assert "epochs 3/3" in view.line()
+    assert "left" not in view.line()
