@@ -7,6 +7,9 @@ That file is a list. Each entry names a study, which is a folder of `results/`, 
 - `best: 3`: of the ends, those with the best accuracy on validation, since the test split chooses
   nothing.
 
+`where: {batch_size: [32, 64]}` beside any of them leaves the configs with one of these values of each such
+setting.
+
 Scores are those of the training set's test split: of what a search confirmed, else of the grid.
 """
 
@@ -38,6 +41,9 @@ SCORES = {
     "AUROC, %": "auroc",
 }
 
+_ABSENT = object()
+"""Value of a setting that a row does not tell."""
+
 
 class Part(Settings):
     """Rows of one study."""
@@ -53,6 +59,9 @@ class Part(Settings):
 
     best: int | None = Field(None, ge=1)
     """So many configs, by validation, at their longest length."""
+
+    where: dict[str, list[bool | int | float | str | None]] = {}
+    """Values of settings; only configs that have one of each are shown."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -80,7 +89,7 @@ def first_table(results: Path) -> str:
             mistakes.append(Mistake(where=where, field="study", value=part.study, problem=problem))
             continue
         found = _results(summary, part.study, results)
-        rows = _chosen(part, found)
+        rows = _chosen(part, [row for row in found if _is_meant(row, part)])
         if not rows:
             problem = "none of its rows is such"
             mistakes.append(Mistake(where=where, field=part.study, problem=problem))
@@ -116,6 +125,10 @@ def _results(path: Path, study: str, results: Path) -> list[Row]:
     spec = load_yaml((results / study / "spec.yaml").read_text())
     train = (spec.get("data") or {}).get("train", "cifake")
     return [row for row in headline(summary) if row.dataset == train]
+
+
+def _is_meant(row: Row, part: Part) -> bool:
+    return all(dict(row.label).get(name, _ABSENT) in values for name, values in part.where.items())
 
 
 def _chosen(part: Part, rows: Sequence[Row]) -> list[Row]:

@@ -53,7 +53,7 @@ def test_the_documents_are_in_step() -> None:
 def test_a_result_that_changes_makes_the_readme_stale_until_it_is_made_again(
     checkout: Path,
 ) -> None:
-    path = checkout / "results" / "placements" / "summary.parquet"
+    path = checkout / "results" / "topologies" / "summary.parquet"
     summary = pq.read_table(path)
     place = summary.column_names.index("mean")
     halved = pc.multiply(summary["mean"], pa.scalar(0.5))
@@ -67,10 +67,10 @@ def test_a_result_that_changes_makes_the_readme_stale_until_it_is_made_again(
     after = table(checkout)
     assert [row[:3] for row in after] == [row[:3] for row in before]
     for old, new in zip(before, after, strict=True):
-        changed = old[0].startswith("[placements]")
+        changed = old[0].startswith("[topologies]")
         expected = float(old[3].split()[0]) / (2 if changed else 1)
         assert float(new[3].split()[0]) == pytest.approx(expected, abs=0.01), new
-    assert any(row[0].startswith("[placements]") for row in after)
+    assert any(row[0].startswith("[topologies]") for row in after)
 
 
 def test_several_studies_feed_one_table(checkout: Path) -> None:
@@ -91,6 +91,24 @@ def test_several_studies_feed_one_table(checkout: Path) -> None:
     assert ("notes-loader", "frozen_batches", "2") in rows
 
 
+def test_only_configs_with_the_values_asked_for_are_shown(checkout: Path) -> None:
+    (checkout / "results" / "table.yaml").write_text(
+        "- {study: topologies, rows: ends, where: {model_options.filters: [16, 64],"
+        " model_options.conv_layers: [2]}}\n"
+        "- {study: recalibration, rows: ends, where: {attention_options.init: [null]}}\n"
+    )
+    assert made(checkout).returncode == 0
+    assert sorted(row[1] for row in table(checkout)) == [
+        "batchnorm · both",
+        "conv layers 2 · filters 16",
+        "conv layers 2 · filters 64",
+        "eca · both",
+        "no attention",
+        "se · both",
+        "static_gate · both",
+    ]
+
+
 @pytest.mark.parametrize(
     ("choice", "parts"),
     [
@@ -98,6 +116,7 @@ def test_several_studies_feed_one_table(checkout: Path) -> None:
         ("- {study: placements}", ["exactly one of rows, lengths, best"]),
         ("- {study: placements, lengths: [7]}", ["placements", "none of its rows"]),
         ("- {study: notes-loader, best: 1}", ["notes-loader", "none of its rows"]),
+        ("- {study: notes, rows: ends, where: {nothing: [1]}}", ["notes", "none of its rows"]),
         ("- {studdy: placements, rows: ends}", ["0.studdy", "0.study"]),
     ],
 )
