@@ -7,8 +7,8 @@ That file is a list. Each entry names a study, which is a folder of `results/`, 
 - `best: 3`: of the ends, those with the best accuracy on validation, since the test split chooses
   nothing.
 
-`where: {batch_size: [32, 64]}` beside any of them leaves the configs with one of these values of each such
-setting.
+`where: {batch_size: [32, 64]}` beside any of them leaves the configs that have one of these values
+of each such setting.
 
 Scores are those of the training set's test split: of what a search confirmed, else of the grid.
 """
