@@ -20,7 +20,7 @@ from sweeps.aggregate import frame, label_order
 from sweeps.families import ALPHA, Family, family
 from sweeps.spec import Compare
 from sweeps.statistics import holm, paired_each, seeds_needed_each
-from sweeps.words import counted
+from sweeps.words import after
 
 STAGES = ("grid", "confirm")
 """Stages whose configs are compared: what a search tried chose what came next."""
@@ -33,14 +33,21 @@ class Place:
     """One metric of one data set and split at one length."""
 
     stage: str
-    epochs: int
+    epochs: int | None
+    """Null: each config at its longest, where those differ."""
+
     dataset: str
     split: str
     metric: str
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of `comparisons` and `ranking` that tell it."""
+        at = "longest" if self.epochs is None else str(self.epochs)
+        return {**vars(self), "compared_at": at}
+
     def __str__(self) -> str:
-        epochs = counted(self.epochs, "epoch")
-        return f"{self.metric} on {self.dataset} {self.split} after {epochs}"
+        return f"{self.metric} on {self.dataset} {self.split} {after(self.epochs)}"
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,9 @@ class Scores:
     place: Place
     labels: Sequence[str]
     """Scientific parameters of each config, as JSON."""
+
+    lengths: Sequence[int]
+    """Epochs of each config."""
 
     values: Floats
     """Shape (configs, pairs): a column for each seed and nuisance value; NaN without a value."""
@@ -87,22 +97,29 @@ def scores(cells: pa.Table, evaluations: pa.Table, metrics: Sequence[str]) -> li
         metrics: columns of that table.
 
     Returns:
-        One for each stage, length, data set, split and metric with a value, validation first.
+        One for each stage, length, data set, split and metric with a value, validation first; and
+        where the configs' longest lengths differ, one more with each at its own.
     """
     asked = frame(cells)
     asked = asked[asked["stage"].isin(STAGES)]
     names = ["run_id", "epoch", "dataset", "split", *metrics]
     rows = frame(evaluations.select(names)).rename(columns={"epoch": "epochs"})
     found: list[Scores] = []
-    for key, group in asked.groupby(["stage", "epochs"], sort=True):
-        stage, epochs = str(key[0]), int(str(key[1]))
-        own = rows[(rows["epochs"] == epochs) & rows["run_id"].isin(set(group["run_id"]))]
-        found += _of_length(stage, epochs, group, own, metrics)
+    for stage, staged in asked.groupby("stage", sort=True):
+        for epochs, group in staged.groupby("epochs", sort=True):
+            found += _of_cells(str(stage), int(str(epochs)), group, rows, metrics)
+        ends = staged[staged["epochs"] == staged.groupby("label")["epochs"].transform("max")]
+        if ends["epochs"].nunique() > 1:
+            found += _of_cells(str(stage), None, ends, rows, metrics)
     return sorted(found, key=lambda each: each.place.split != "validation")
 
 
-def _of_length(
-    stage: str, epochs: int, cells: pd.DataFrame, rows: pd.DataFrame, metrics: Sequence[str]
+def _of_cells(
+    stage: str,
+    epochs: int | None,
+    cells: pd.DataFrame,
+    rows: pd.DataFrame,
+    metrics: Sequence[str],
 ) -> Iterator[Scores]:
     labels = sorted(set(cells["label"]), key=lambda label: label_order(json.loads(label)))
     row = cells["label"].map({label: number for number, label in enumerate(labels)}).to_numpy()
@@ -112,17 +129,19 @@ def _of_length(
     asked[row, pair] = True
     runs = np.full(shape, None, object)
     runs[row, pair] = cells["run_id"].to_numpy(object)
+    lengths = np.zeros(len(labels), np.int64)
+    lengths[row] = cells["epochs"]
     # Two cells can share a run: configs that mean the same are one run under two labels.
-    joined = pd.DataFrame({"run_id": cells["run_id"], "row": row, "pair": pair}).merge(
-        rows, on="run_id"
-    )
+    joined = cells[["run_id", "epochs"]].assign(row=row, pair=pair)
+    rows = rows[rows["epochs"].isin(cells["epochs"].unique())]
+    joined = joined.merge(rows, on=["run_id", "epochs"])
     for (dataset, split), group in joined.groupby(["dataset", "split"], sort=True):
         for metric in metrics:
             values = np.full(shape, np.nan)
             values[group["row"], group["pair"]] = group[metric].to_numpy(np.float64)
             if not np.isnan(values).all():
                 place = Place(stage, epochs, str(dataset), str(split), metric)
-                yield Scores(place, labels, values, asked, runs)
+                yield Scores(place, labels, lengths.tolist(), values, asked, runs)
 
 
 Pairs = Sequence[tuple[int, int]]
@@ -160,7 +179,7 @@ def _chooses(scores: Scores) -> bool:
     return scores.place.split == "validation"
 
 
-def _without_split(scores: Scores) -> tuple[str, int, str]:
+def _without_split(scores: Scores) -> tuple[str, int | None, str]:
     return scores.place.stage, scores.place.epochs, scores.place.metric
 
 
@@ -182,7 +201,7 @@ def _rows(
     for row, (pair, each) in enumerate(zip(family.pairs, found, strict=True)):
         yield {
             "sweep": sweep,
-            **vars(scores.place),
+            **scores.place.columns,
             "label_a": scores.labels[pair[0]],
             "label_b": scores.labels[pair[1]],
             "unit": score_unit(scores.place.metric),

@@ -13,18 +13,18 @@ from sweeps.words import counted
 
 
 def notes(cells: Iterable[tuple[Variant, int]], compare: Compare) -> Iterator[str]:
-    """A note where no difference could be significant at the length with the most configs.
+    """A note where no difference could be significant, each config at its longest length.
 
     Args:
         cells: variants and seeds.
         compare: what is to be compared with what.
     """
-    lengths: dict[int, dict[str, set[tuple[str, int]]]] = defaultdict(lambda: defaultdict(set))
+    lengths: dict[str, dict[int, set[tuple[str, int]]]] = defaultdict(lambda: defaultdict(set))
     labels: dict[str, Mapping[str, Any]] = {}
     for variant, seed in cells:
-        lengths[variant.epochs][variant.label_json].add((variant.nuisance_json, seed))
+        lengths[variant.label_json][variant.epochs].add((variant.nuisance_json, seed))
         labels[variant.label_json] = variant.label
-    runs = max(lengths.values(), key=len, default={})
+    runs = {label: found[max(found)] for label, found in lengths.items()}
     if len(runs) > 1:
         compared = family([labels[label] for label in runs], compare)
         yield from limit(compared, min(map(len, runs.values())), len(runs))

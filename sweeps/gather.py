@@ -17,6 +17,7 @@ from sweeps.gaps import gap_notes
 from sweeps.objectives import RUN_TABLES
 from sweeps.proposals import Proposal, proposals
 from sweeps.report.content import Content, Results
+from sweeps.report.ends import ends
 from sweeps.resolution import Resolution
 from sweeps.spec import Compare, Search, Spec
 from sweeps.store import Store
@@ -44,6 +45,9 @@ class Subject:
 
     sweeps: Sequence[str]
     """Names of the sweeps that it is on, as the store has them."""
+
+    everything: bool = False
+    """Whether runs are told on whatever sets they were evaluated on, those of no sweep, too."""
 
     notes: Sequence[str] = field(default_factory=list)
     """What must be known of how it was put together."""
@@ -82,13 +86,20 @@ def gather(subject: Subject, store: Store) -> Content:
     name, cells, compare = subject.name, subject.cells, subject.compare
     states = sorted(subject.states.items())
     runs = tables.TABLES["runs"].from_rows(state.row for _, state in states)
-    evaluations = store.read_many(subject.run_ids, "evaluations")
-    labels = known_labels(store, subject.sweeps)
+    known = known_labels(store, subject.sweeps)
+    told = None if subject.everything or not known else _told_on(known)
+
+    def read_told(run_ids: Sequence[str], table: RunTable) -> pa.Table:
+        rows = store.read_many(run_ids, table)
+        return rows if told is None or "dataset" not in rows.column_names else rows.filter(told)
+
+    evaluations = read_told(subject.run_ids, "evaluations")
+    labels = agreed_labels(known)
     tried = tried_by(subject, store, {"evaluations": evaluations, "runs": runs})
 
     @lru_cache(_KEPT)
     def kept(table: RunTable, run_ids: tuple[str, ...]) -> pa.Table:
-        return store.read_many(run_ids, table)
+        return read_told(run_ids, table)
 
     def read(table: RunTable, run_ids: Iterable[str]) -> pa.Table:
         return kept(table, tuple(run_ids))
@@ -99,7 +110,7 @@ def gather(subject: Subject, store: Store) -> Content:
     made = [effects.effects(name, cells, evaluations, compare.metrics)]
     if subject.spec is not None:
         made.append(effects.importances(subject.spec, tried))
-    told = [each for sweep in subject.sweeps for each in forecast.read(store, sweep)]
+    forecasts = [each for sweep in subject.sweeps for each in forecast.read(store, sweep)]
     return Content(
         name=name,
         question=subject.question,
@@ -114,7 +125,7 @@ def gather(subject: Subject, store: Store) -> Content:
         ranking=rankings.ranking(name, found, compared),
         effects=tables.canonical(pa.concat_tables(made)),
         proposals=tried,
-        forecasts=sorted(told, key=lambda each: each.started_at),
+        forecasts=sorted(forecasts, key=lambda each: each.started_at),
         explanations=explanations.read(store, name),
         notes=[*subject.all_notes, *image_tests.unlabelled(found, labels)],
         commands=subject.commands,
@@ -140,6 +151,7 @@ def results_of(subject: Subject, store: Store, made: Mapping[str, pa.Table]) -> 
         summary=made["summary"],
         comparisons=made["comparisons"],
         ranking=made["ranking"],
+        ends=ends(subject.cells),
         proposals=tried_by(subject, store, {}),
         notes=subject.all_notes,
         resolution=subject.resolution,
@@ -163,20 +175,34 @@ def tried_by(
     return proposals(subject.search, subject.cells, found)
 
 
-def known_labels(store: Store, sweeps: Iterable[str]) -> pa.Table:
-    """The labels of the images that sweeps were evaluated on.
+def known_labels(store: Store, sweeps: Iterable[str]) -> list[pa.Table]:
+    """Of each sweep that has been run the table `labels`: of the images that it evaluates on."""
+    found = (store.read_sweep(sweep, "labels") for sweep in sweeps)
+    return [table for table in found if table is not None]
+
+
+def agreed_labels(known: Iterable[pa.Table]) -> pa.Table:
+    """The labels of images that sweeps evaluate on, in one table.
 
     Of a set that two sweeps know differently, since its images changed between them, none are.
     """
     by_set: dict[tuple[str, str], list[pa.Table]] = {}
-    for sweep in sweeps:
-        found = store.read_sweep(sweep, "labels")
-        for table in [] if found is None else _by_set(found):
+    for labels in known:
+        for table in _by_set(labels):
             key = (table["dataset"][0].as_py(), table["split"][0].as_py())
             if not any(table.equals(other) for other in by_set.get(key, ())):
                 by_set.setdefault(key, []).append(table)
     agreed = [versions[0] for versions in by_set.values() if len(versions) == 1]
     return pa.concat_tables([tables.TABLES["labels"].empty(), *agreed])
+
+
+def _told_on(known: Iterable[pa.Table]) -> pc.Expression:
+    """Which rows are on validation, or on a test set that a sweep asks for.
+
+    Runs that sweeps share were evaluated on the sets of all of them.
+    """
+    names = {name for labels in known for name in labels["dataset"].unique().to_pylist()}
+    return (pc.field("split") != "test") | pc.field("dataset").isin(sorted(names))
 
 
 def _by_set(labels: pa.Table) -> list[pa.Table]:

@@ -2,8 +2,8 @@
 
 Where two runs differ, they differ on images, and so do two runs of one config: an interval over
 seeds alone says nothing of other images. Predictions are large, so that few pairs are looked at:
-accuracy on test at the longest length, and of those at most `MAX_PAIRS` with what is best or the
-baseline.
+accuracy on test at each config's longest length, and of those at most `MAX_PAIRS` with what is best
+or the baseline.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def image_test(
             predictions do not have as many right as `evaluations` says: another set's labels.
         read: reads the table `predictions` of some runs.
     """
-    longest: dict[str, int] = {}
+    longest: dict[str, int | None] = {}
     for each in found:
-        longest[each.place.stage] = max(each.place.epochs, longest.get(each.place.stage, 0))
+        longest[each.place.stage] = _longer(each.place.epochs, longest.get(each.place.stage, 0))
 
     def test(scores: Scores, pairs: Pairs) -> Mapping[tuple[int, int], Mapping[str, Any]]:
         place = scores.place
@@ -110,6 +110,11 @@ def _compared(a: Sequence[_Bools | None], b: Sequence[_Bools | None]) -> Mapping
     }
 
 
+def _longer(one: int | None, other: int | None) -> int | None:
+    """Of two lengths that configs are compared at; null, the longest of each, is beyond all."""
+    return None if one is None or other is None else max(one, other)
+
+
 def _truth(labels: pa.Table, place: Place) -> npt.NDArray[np.int8]:
     """The label of each image by its number, −1 where none is known."""
     own = labels.filter((pc.field("dataset") == place.dataset) & (pc.field("split") == place.split))
@@ -127,15 +132,16 @@ def _right(
     read: _Read,
 ) -> Mapping[int, list[_Bools | None]]:
     """What each run of some configs got right, image by image; null where that is not known."""
-    place = scores.place
-    own = evaluations.filter(_at(place)).select(["run_id", "threshold", "tp", "tn"]).to_pylist()
-    told = {row["run_id"]: (row["threshold"], row["tp"] + row["tn"]) for row in own}
+    columns = ["run_id", "threshold", "tp", "tn"]
     found = {}
     for config in configs:
+        here = _at(scores.place, scores.lengths[config])
+        own = evaluations.filter(here).select(columns).to_pylist()
+        told = {row["run_id"]: (row["threshold"], row["tp"] + row["tn"]) for row in own}
         runs = [run if run in told else None for run in scores.runs[config]]
         # A config at a time: all at once would fill the memory.
         rows = read("predictions", sorted({run for run in runs if run is not None}))
-        rows = rows.filter(_at(place))
+        rows = rows.filter(here)
         by_run = {}
         for run in rows["run_id"].unique().to_pylist():
             threshold, expected = told[run]
@@ -158,9 +164,9 @@ def _right_of(
     return np.asarray((called == (truth[images] == 1))[order], np.bool_)
 
 
-def _at(place: Place) -> pc.Expression:
+def _at(place: Place, epoch: int) -> pc.Expression:
     return (
-        (pc.field("epoch") == place.epochs)
+        (pc.field("epoch") == epoch)
         & (pc.field("dataset") == place.dataset)
         & (pc.field("split") == place.split)
     )

@@ -83,7 +83,7 @@ def _rows(sweep: str, scores: Scores, compared: _Compared) -> Iterator[dict[str,
             needed = needed_each[row] if known is None else known["seeds_needed"]
         yield {
             "sweep": sweep,
-            **vars(scores.place),
+            **scores.place.columns,
             "label": label,
             "unit": score_unit(scores.place.metric),
             "n": int(stability.n[row]),

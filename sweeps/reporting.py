@@ -13,7 +13,7 @@ from cifake.errors import refuse
 from cifake.runs import Head, RunState, run_state
 from sweeps import explanations, fresh, resolution, union
 from sweeps.aggregate import frame
-from sweeps.gather import RESULTS, Subject, gather, known_labels, results_of
+from sweeps.gather import RESULTS, Subject, agreed_labels, gather, known_labels, results_of
 from sweeps.outcome import stored_cells
 from sweeps.report.console import print_results
 from sweeps.report.content import PAGE
@@ -66,7 +66,7 @@ def report_sweep(
     """
     subject, heads = _subject(spec, store)
     words = [spec.written, *subject.all_notes, *subject.commands]
-    labels = known_labels(store, [spec.name])
+    labels = agreed_labels(known_labels(store, [spec.name]))
     inputs = fresh.inputs(words, [subject.cells, labels], heads)
     made = None if anew else fresh.unchanged(store, spec.name, inputs, RESULTS)
     if made is None:
@@ -160,6 +160,7 @@ def report_store(store: Store, console: Console, choice: Choice) -> None:
         cells=tables.TABLES["cells"].empty(),
         states=states,
         sweeps=store.sweeps(),
+        everything=True,
         notes=[f"all runs of a store, {len(states)}, by whatever they differ in"],
         commands=["sweeps report"],
     )

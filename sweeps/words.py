@@ -8,6 +8,13 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def after(epochs: int | None) -> str:
+    """At which length configs are compared; null is the longest of each."""
+    if epochs is None:
+        return "at each config's longest length"
+    return f"after {counted(epochs, 'epoch')}"
+
+
 def duration(seconds: float) -> str:
     """A time span as a person says it."""
     if round(seconds) < 60:

@@ -17,7 +17,7 @@ Raised when a column comes, goes or changes its meaning.
 SWEEPS_VERSION = 4
 """Version of `cells` and `labels`, from which the other tables of a sweep are made again."""
 
-RESULTS_VERSION = 6
+RESULTS_VERSION = 7
 """Version of the tables that are made of cells and runs."""
 
 PACK_VERSION = 1

@@ -22,7 +22,13 @@ def _summarised(*labels: str) -> tuple[Column, ...]:
         required("sweep", WORD, "", "Name of the sweep."),
         required("stage", WORD, "", "What asks for it: `grid`, `search` or `confirm`."),
         *(required(label, STRING, "", "Scientific parameters, as JSON.") for label in labels),
-        required("epochs", pa.int32(), "epochs", "Length asked for."),
+        required(
+            "compared_at",
+            WORD,
+            "",
+            "A length; or `longest`, of each config its own, where those differ.",
+        ),
+        Column("epochs", pa.int32(), "epochs", "That length; null at `longest`."),
         *key("dataset", "split"),
         required("metric", WORD, "", "A score of the `evaluations` table."),
         required("unit", WORD, "", "Its unit."),
@@ -95,8 +101,8 @@ TABLES = (
     ),
     Table(
         "comparisons",
-        "two configs at one length on one metric, paired by seed",
-        ("stage", "epochs", "dataset", "split", "metric", "label_a", "label_b"),
+        "two configs at one length, or at their longest, on one metric, paired by seed",
+        ("stage", "compared_at", "dataset", "split", "metric", "label_a", "label_b"),
         (
             *_summarised("label_a", "label_b"),
             required("family", STRING, "", "What Holm's correction is over, in words."),
@@ -131,8 +137,8 @@ TABLES = (
     ),
     Table(
         "ranking",
-        "one config among those of one length on one metric",
-        ("stage", "epochs", "dataset", "split", "metric", "label"),
+        "one config among those of one length, or at their longest, on one metric",
+        ("stage", "compared_at", "dataset", "split", "metric", "label"),
         (
             *_summarised("label"),
             required("n", pa.int32(), "runs", "Runs with a value."),

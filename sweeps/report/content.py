@@ -11,6 +11,7 @@ import pyarrow as pa
 from cifake.tables import RunTable
 from sweeps.forecast import Forecast
 from sweeps.proposals import Proposal
+from sweeps.report.ends import Ends, ends
 from sweeps.resolution import Resolution
 from sweeps.spec import Compare, Search, Spec
 
@@ -50,6 +51,9 @@ class Results:
     summary: pa.Table
     comparisons: pa.Table
     ranking: pa.Table
+    ends: Ends
+    """How long each config was trained at most."""
+
     proposals: Sequence[Proposal]
     notes: Sequence[str]
     resolution: Resolution | None = None
@@ -60,7 +64,7 @@ def foremost(rows: Sequence[Row], results: Results) -> list[Row]:
     """What answers first, of rows of `ranking` or `comparisons`.
 
     Of results rather than what chose them, on test rather than validation, of the foremost data set
-    and score, at the longest length.
+    and score, at the longest length: of each where those differ.
     """
     kept = list(rows)
     orders: list[tuple[str, Sequence[Any]]] = [
@@ -68,13 +72,17 @@ def foremost(rows: Sequence[Row], results: Results) -> list[Row]:
         ("split", ("test", "validation")),
         ("dataset", results.datasets),
         ("metric", results.compare.metrics),
-        ("epochs", sorted({row["epochs"] for row in rows}, reverse=True)),
+        ("epochs", sorted({row["epochs"] for row in rows}, key=_longest_first)),
     ]
     for name, order in orders:
         there = {row[name] for row in kept}
         chosen = next((value for value in order if value in there), None)
         kept = [row for row in kept if row[name] == chosen]
     return kept
+
+
+def _longest_first(epochs: int | None) -> tuple[bool, int]:
+    return epochs is not None, -(epochs or 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +161,11 @@ class Content:
         return next((stage for stage in STAGES_SHOWN if stage in there), "search")
 
     @property
+    def ends(self) -> Ends:
+        """How long each config was trained at most."""
+        return ends(self.cells)
+
+    @property
     def results(self) -> Results:
         """What findings, marks and the console are made of."""
         named = [] if self.spec is None else self.spec.datasets
@@ -166,6 +179,7 @@ class Content:
             summary=self.summary,
             comparisons=self.comparisons,
             ranking=self.ranking,
+            ends=self.ends,
             proposals=self.proposals,
             notes=self.notes,
             resolution=self.resolution,

@@ -5,7 +5,6 @@ Both are made from the tables alone, and are the same in every form of the repor
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +15,12 @@ import pyarrow.compute as pc
 from cifake.tables import higher_is_better
 from sweeps.families import ALPHA, EVERY_PAIR
 from sweeps.report.content import Results, foremost
+from sweeps.report.ends import Ends
 from sweeps.report.headline import config_names
 from sweeps.report.tried import best_sentence
 from sweeps.resolution import Resolution, race_leader, racing, verdict
 from sweeps.statistics import seeds_to_reach
-from sweeps.words import counted
+from sweeps.words import after, counted
 
 BETTER, WORSE = "↑", "↓"
 """Marks of a config that differs significantly from what it is held against."""
@@ -60,10 +60,16 @@ def answer(results: Results) -> str:
         return "No run has been evaluated yet."
     leader = ranked[0]
     place = {name: leader[name] for name in _PLACE}
-    names = config_names([row["label"] for row in ranked])
+    longest = results.ends
+    names = {
+        label: longest.name(name, leader["stage"], label, leader["epochs"])
+        for label, name in config_names([row["label"] for row in ranked]).items()
+    }
     compared = _rows(results.comparisons, place)
     lead = _lead(leader, compared, ranked)
-    first = _opening(results, leader, names, _leads(ranked, race))
+    place["epochs"] = longest.of(leader["stage"], leader["label"], leader["epochs"])
+    (summary,) = _rows(results.summary, {**place, "label": leader["label"]})
+    first = _opening(leader, summary, names, _leads(ranked, race))
     if lead is None:
         others = len(ranked) - 1
         alone = "it is the only config of that length"
@@ -89,12 +95,34 @@ def marks(results: Results, splits: Sequence[str] | None = None) -> Marks:
     for row in compared.to_pylist():
         families.setdefault(tuple(row[name] for name in _PLACE), []).append(row)
     best, ahead = _best_labels(results.ranking), race_leader(results.resolution)
-    for place, rows in families.items():
+    longest = results.ends
+    # What is told of a config among all at their longest stands in place of what its length tells.
+    for place, rows in sorted(families.items(), key=lambda item: item[0][1] is None):
+        at = _At(place, longest)
+        if place[1] is None:
+            for label in {row[side] for row in rows for side in ("label_a", "label_b")}:
+                found.pop(at.key(label), None)
         for row in rows:
             for label, sign in _marked(row, ahead or best.get(place)):
-                found[*place, label] = sign
-    legend = _legend(families, found, "the best of its length" if ahead is None else "the leader")
+                found[at.key(label)] = sign
+    whole = "the best of its length"
+    if any(place[1] is None for place in families):
+        whole = "the best of its length, or of all where it is a config's longest,"
+    legend = _legend(families, found, whole if ahead is None else "the leader")
     return Marks(found, f"{legend} {_UNAWARE}" if legend and results.resolution else legend)
+
+
+@dataclass(frozen=True)
+class _At:
+    """A place of `comparisons`, and the rows of `summary` that it speaks of."""
+
+    place: _Key
+    longest: Ends
+
+    def key(self, label: str) -> _Key:
+        """The place of a config's row, with its label."""
+        stage, epochs, *where = self.place
+        return (stage, self.longest.of(stage, label, epochs), *where, label)
 
 
 def _marked(row: _Row, best: str | None) -> Iterator[tuple[str, str]]:
@@ -112,7 +140,7 @@ def _legend(families: Mapping[_Key, Sequence[_Row]], found: Mapping[_Key, str], 
     rows = [rows[0] for rows in families.values()]
     if not rows:
         return ""
-    wording, _ = Counter(_wording(row) for row in rows).most_common(1)[0]
+    wording = _wording(max(rows, key=lambda row: int(row["comparisons"])))
     sizes = {row["comparisons"] for row in rows}
     reference = best if all(map(_is_every_pair, rows)) else "its reference"
     test = f"p < {ALPHA}, sign-flip test paired by seed"
@@ -141,22 +169,21 @@ def _leads(ranked: Sequence[_Row], race: Resolution | None) -> str:
     return " is best with" if len(ranked) > 1 else " has"
 
 
-def _opening(results: Results, leader: _Row, names: Mapping[str, str], leads: str) -> str:
+def _opening(leader: _Row, summary: _Row, names: Mapping[str, str], leads: str) -> str:
     """How the first config does."""
     unit, split = leader["unit"], leader["split"]
     where = f"{leader['dataset']} {split}"
     if split != "test":
         where += ", as no test set was evaluated,"
-    place = {name: leader[name] for name in (*_PLACE, "label")}
-    (summary,) = _rows(results.summary, place)
     facts = [f"n = {leader['n']}"]
     if summary["low"] is not None:
         low, high = (_number(summary[end], unit) for end in ("low", "high"))
         facts.insert(0, f"95 % interval {low} to {high}")
-    epochs = counted(leader["epochs"], "epoch")
+    if leader["epochs"] is not None:
+        where += f" {after(leader['epochs'])}"
     score = f"{leader['metric'].replace('_', ' ')} {_number(leader['mean'], unit)}{_unit(unit)}"
     name = names[leader["label"]]
-    return f"On {where} after {epochs}, {name}{leads} {score} ({', '.join(facts)})"
+    return f"On {where.removesuffix(',')}, {name}{leads} {score} ({', '.join(facts)})"
 
 
 def _over(lead: _Lead, leader: _Row, names: Mapping[str, str], *, tested: bool) -> str:
@@ -201,7 +228,7 @@ def _verdict(lead: _Lead, leader: _Row, compared: Sequence[_Row]) -> str:
     return (
         f"That difference is not significant{_needed(lead.row)}, while "
         f"{len(significant)} of the {counted(len(compared), 'comparison')} "
-        f"{'is' if len(significant) == 1 else 'are'}."
+        f"{'is' if len(significant) == 1 else 'are'} significant."
     )
 
 
@@ -275,7 +302,8 @@ def _best_labels(ranking: pa.Table) -> Mapping[_Key, str]:
 def _rows(table: pa.Table, where: Mapping[str, Any]) -> list[_Row]:
     chosen = table
     for name, value in where.items():
-        chosen = chosen.filter(pc.field(name) == value)
+        same = pc.field(name).is_null() if value is None else pc.field(name) == value
+        chosen = chosen.filter(same)
     return list(chosen.to_pylist())
 
 

@@ -187,7 +187,7 @@ def transfer(shown: Shown) -> pd.DataFrame:
 
 
 def differences(shown: Shown) -> pd.DataFrame:
-    """Each config against its reference, on the first data set at the longest length.
+    """Each config against its reference, on the first data set at its longest length.
 
     Returns:
         `config`, `place`, `reference` (the other config), `of` (configs with a difference, drawn or
@@ -195,7 +195,7 @@ def differences(shown: Shown) -> pd.DataFrame:
     """
     rows = held_against(shown.content, shown.metric).dropna(subset=["difference"])
     rows = rows[_in(rows, shown.datasets[:1])]
-    rows = rows[rows["epochs"] == rows["epochs"].max()]
+    rows = rows[rows["epochs"] == _looked_up(rows["label"], shown.lengths)]
     rows = rows.assign(
         config=rows["label"].map(shown.names), reference=rows["reference"].map(shown.names)
     )

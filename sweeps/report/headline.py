@@ -81,7 +81,7 @@ def varying(labels: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def short_names(parameters: Sequence[str]) -> list[str]:
     """Parameters without the path to them, where they stay apart."""
-    short = [name.rpartition(".")[2] for name in parameters]
+    short = [_last(name) for name in parameters]
     return [
         last if short.count(last) == 1 else name
         for name, last in zip(parameters, short, strict=True)
@@ -102,12 +102,22 @@ def label_text(label: Mapping[str, Any], telling: Sequence[str] = ()) -> str:
         telling: parameters that tell it from others; where there are none, all are told.
     """
     shown = meaningful({key: label.get(key) for key in telling or label})
-    told = [_told(key, v) for key, v in shown.items() if v is not None]
+    told = [_told(key, v) for key, v in shown.items() if v is not None or _last(key) in _PHRASES]
     return " · ".join(dict.fromkeys(told)) or "all"
+
+
+_PHRASES = {
+    "leave_out": ("with all classes", "without {}"),
+    "train_images": ("all images", "{} images"),
+}
+"""What null and any other value are called, of parameters of which null is one more value."""
 
 
 def _told(key: str, value: object) -> str:
     """A value in words, with its parameter unless it is a name, which says enough."""
+    if _last(key) in _PHRASES:
+        nothing, something = _PHRASES[_last(key)]
+        return nothing if value is None else something.format(value)
     subject = _subject(key)
     if value is True:
         return subject
@@ -117,7 +127,11 @@ def _told(key: str, value: object) -> str:
 
 
 def _subject(parameter: str) -> str:
-    return parameter.rpartition(".")[2].replace("_", " ")
+    return _last(parameter).replace("_", " ")
+
+
+def _last(parameter: str) -> str:
+    return parameter.rpartition(".")[2]
 
 
 def cell_text(value: object) -> str:

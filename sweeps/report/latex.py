@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from cifake.tables import score_unit
 from sweeps.report.bibliography import FILE as BIBLIOGRAPHY
 from sweeps.report.content import Content
+from sweeps.report.ends import Ends
 from sweeps.report.findings import Marks, marks
 from sweeps.report.headline import Row, cell_text, headline, varying
 from sweeps.report.tex import Column, TexTable, draw, escape, identifier
@@ -149,9 +150,10 @@ def comparisons(content: Content) -> Iterator[TexTable]:
     rows = content.comparisons.filter(pc.field("stage") == content.stage).to_pylist()
     rows = [row for row in rows if row["n"]]
     labels = [json.loads(row[side]) for side in ("label_a", "label_b") for row in rows]
-    named = _Labels(labels)
+    named, longest = _Labels(labels), content.ends
     if any(row["split"] == "test" for row in rows):
         rows = [row for row in rows if row["split"] == "test"]
+    rows = longest.once(rows)
     order = {metric: place for place, metric in enumerate(content.compare.metrics)}
 
     def table_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -160,12 +162,12 @@ def comparisons(content: Content) -> Iterator[TexTable]:
 
     for (_, *where), part in groupby(sorted(rows, key=table_of), key=table_of):
         label = identifier(content.name, "comparisons", *where)
-        found = sorted(part, key=lambda row: row["epochs"])
-        yield _comparisons(content.name, label, found, named)
+        found = sorted(part, key=lambda row: (row["epochs"] is not None, row["epochs"] or 0))
+        yield _comparisons(content.name, label, found, named, longest)
 
 
 def _comparisons(
-    name: str, label: str, rows: Sequence[Mapping[str, Any]], named: _Labels
+    name: str, label: str, rows: Sequence[Mapping[str, Any]], named: _Labels, longest: Ends
 ) -> TexTable:
     first = rows[0]
     share = first["unit"] == "share"
@@ -173,7 +175,7 @@ def _comparisons(
         [
             named.text(json.loads(row["label_a"])),
             named.text(json.loads(row["label_b"])),
-            str(row["epochs"]),
+            _lengths(row, longest),
             str(row["n"]),
             f"${_scaled(row['difference'], '+', share=share)}$",
             _interval(row["low"], row["high"], share=share),
@@ -215,6 +217,12 @@ def _comparisons(
     return TexTable(
         caption=" ".join(filter(None, caption)), label=label, columns=columns, groups=blocks
     )
+
+
+def _lengths(row: Mapping[str, Any], longest: Ends) -> str:
+    """Epochs of both configs of a comparison."""
+    both = [longest.of(row["stage"], row[side], row["epochs"]) for side in ("label_a", "label_b")]
+    return ", ".join(map(str, dict.fromkeys(both)))
 
 
 def tried(content: Content) -> Iterator[TexTable]:

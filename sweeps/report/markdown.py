@@ -28,6 +28,7 @@ from sweeps.report.race_frames import look_table
 from sweeps.report.shown import shown
 from sweeps.report.tried import best_sentence, proposal_table
 from sweeps.spec import Search
+from sweeps.words import after
 
 CONFIRMED = """## The best, confirmed
 
@@ -180,7 +181,7 @@ def _looks(content: Content) -> str:
 
 
 def _comparisons(content: Content) -> str:
-    """Each pair that is compared, by the foremost score at the longest length."""
+    """Each pair that is compared, by the foremost score at the longest length of each."""
     rows = _foremost(content)
     if not rows:
         return ""
@@ -188,8 +189,11 @@ def _comparisons(content: Content) -> str:
     telling = varying(labels)
     share = rows[0]["unit"] == "share"
 
+    first, longest = rows[0], content.ends
+
     def name(label: str) -> str:
-        return inline(label_text(json.loads(label), telling))
+        text = label_text(json.loads(label), telling)
+        return inline(longest.name(text, first["stage"], label, first["epochs"]))
 
     unit = "points" if share else "a − b"
     header = ["a", "b", f"difference, {unit}", "95 % interval", "p", "corrected p", "P(a > b)", "n"]
@@ -208,11 +212,10 @@ def _comparisons(content: Content) -> str:
         ]
         for row in rows[:MAX_COMPARISONS]
     ]
-    first = rows[0]
     left = len(rows) - MAX_COMPARISONS
     reading = (
-        f"{first['metric'].replace('_', ' ')} on {first['dataset']} {first['split']} after "
-        f"{first['epochs']} epochs: a − b, paired by seed; p by the sign-flip permutation test, "
+        f"{first['metric'].replace('_', ' ')} on {first['dataset']} {first['split']} "
+        f"{after(first['epochs'])}: a − b, paired by seed; p by the sign-flip permutation test, "
         f"two-sided, corrected by Holm's method over {first['comparisons']}; \\* below {ALPHA}."
     )
     more = f" {left} more are in `comparisons.parquet`, as are other scores and lengths."

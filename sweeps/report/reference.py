@@ -22,7 +22,8 @@ def held_against(content: Content, metric: str) -> pd.DataFrame:
     """How each config differs from its reference on one score: its value minus the reference's.
 
     The reference is the second of a pair where a family has one, and where every pair was compared
-    the best of its length, or in a race the leader.
+    the best of its length, or in a race the leader. Where configs were compared at their longest
+    lengths, that is what is told of each one's longest.
 
     Returns:
         `PLACE`, `label`, `reference` (a label), and `NUMBERS` of the table `comparisons`.
@@ -47,7 +48,5 @@ def held_against(content: Content, metric: str) -> pd.DataFrame:
         behind.assign(**turned).rename(columns={"label_b": "label", "label_a": "reference"}),
     ]
     # A config can have several nearest baselines: of those the first is told.
-    whole: pd.DataFrame = pd.concat(parts, ignore_index=True)[
-        [*PLACE, "label", "reference", *NUMBERS]
-    ]
-    return whole.drop_duplicates([*PLACE, "label"])
+    whole = content.ends.filled(pd.concat(parts, ignore_index=True))
+    return whole[[*PLACE, "label", "reference", *NUMBERS]]

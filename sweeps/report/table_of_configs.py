@@ -17,7 +17,7 @@ from sweeps.report.findings import Marks, marks
 from sweeps.report.headline import cell_text, short_names, varying
 from sweeps.report.reference import held_against
 from sweeps.report.shown import Shown, in_words
-from sweeps.words import counted
+from sweeps.words import after
 
 ENOUGH = 6
 """Seeds below which no paired difference can be significant at 5 %."""
@@ -101,16 +101,15 @@ def config_table(shown: Shown) -> ConfigTable | None:
 
 
 def _stability(shown: Shown, scores: _Scores) -> str:
-    """What Kendall's tau says of the ranking on the first data set at the longest length."""
-    longest = max(shown.lengths.values())
-    at = (longest, *shown.datasets[0])
-    here = [row for place, row in scores.ranking.items() if place[1:] == at]
+    """What Kendall's tau says of the ranking on the first data set at the longest lengths."""
+    ends = [(label, epochs, *shown.datasets[0]) for label, epochs in shown.lengths.items()]
+    here = [scores.ranking[place] for place in ends if place in scores.ranking]
     found = [here[0][name] for name in ("tau", "tau_low", "tau_high")] if here else [None]
     if None in found:
         return ""
     tau, low, high = (f"{value:.2f}".replace("-", "−") for value in found)
     return (
-        f"With seeds drawn again, rankings after {counted(longest, 'epoch')} agree with this one "
+        f"With seeds drawn again, rankings {after(here[0]['epochs'])} agree with this one "
         f"by Kendall’s τ of {tau} on average (95 % of them: {low} to {high})."
     )
 
@@ -210,18 +209,24 @@ _P_BEST = (
 _GROUP = "Configs that share a letter are not told apart."
 
 
-def _ranking(shown: Shown) -> Mapping[tuple[Any, ...], Mapping[str, Any]]:
+def _ranking(shown: Shown) -> Mapping[_Place, Mapping[str, Any]]:
     content = shown.content
     rows = content.ranking.filter(
         (pc.field("stage") == content.stage) & (pc.field("metric") == shown.metric)
     ).to_pylist()
     ranked = Counter((row["epochs"], row["dataset"], row["split"]) for row in rows)
-    # One alone is best and in the first group for certain, which says nothing.
-    return {
-        (row["label"], *place): row
-        for row in rows
-        if ranked[place := (row["epochs"], row["dataset"], row["split"])] > 1
-    }
+    at_ends = {place[1:] for place in ranked if place[0] is None}
+    longest = content.ends
+    found: dict[_Place, Mapping[str, Any]] = {}
+    for row in rows:
+        label, where = row["label"], (row["dataset"], row["split"])
+        epochs = longest.of(row["stage"], label, row["epochs"])
+        # One alone is best and in the first group for certain, which says nothing.
+        alone = ranked[row["epochs"], *where] == 1
+        replaced = row["epochs"] == shown.lengths[label] and where in at_ends
+        if not alone and not replaced:
+            found[label, epochs, *where] = row
+    return found
 
 
 def _top(group: pd.DataFrame) -> float:

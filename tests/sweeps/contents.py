@@ -37,6 +37,9 @@ class Drawn:
     labels: Sequence[Label] = (NONE, SRM, BOTH)
     seeds: int = 6
     lengths: Sequence[int] = (1, 3)
+    longest: Mapping[int, int] = ()  # type: ignore[assignment]
+    """Of labels that are asked for at fewer lengths than the others."""
+
     test_sets: Mapping[str, Sequence[int]] = (("demo", (0, 1)),)  # type: ignore[assignment]
     """Labels of the images, by test set."""
 
@@ -68,13 +71,19 @@ class Drawn:
                 "config_id": f"config-{n}",
                 "run_id": run_id(n, seed),
                 "stage": "grid",
-                "role": "end" if length == max(self.lengths) else "milestone",
+                "role": "end" if length == max(lengths) else "milestone",
             }
             for n, label in enumerate(self.labels)
-            for length in self.lengths
+            for lengths in [self.lengths_of(n)]
+            for length in lengths
             for seed in range(self.seeds)
         ]
         return tables.TABLES["cells"].from_rows(rows)
+
+    def lengths_of(self, label: int) -> list[int]:
+        """The lengths at which a config is asked for."""
+        longest = dict(_pairs(self.longest)).get(label, max(self.lengths))
+        return [length for length in self.lengths if length <= longest]
 
     def probabilities(
         self, run: tuple[int, int], epoch: int, where: int, labels: npt.NDArray[np.int8]
@@ -182,15 +191,45 @@ class Drawn:
             )
         return tables.TABLES["runs"].from_rows(rows)
 
+    @cached_property
+    def predictions(self) -> pa.Table:
+        """Table `predictions`, of test images."""
+        rows = [
+            {**keys, "image_id": image, "probability": float(p)}
+            for keys, _, probabilities in self.evaluated
+            if keys["split"] == "test"
+            for image, p in enumerate(probabilities)
+        ]
+        return tables.TABLES["predictions"].from_rows(rows)
+
+    @cached_property
+    def known(self) -> pa.Table:
+        """Table `labels`, of the test images."""
+        rows = [
+            {"dataset": name, "split": "test", "image_id": image, "label": int(label)}
+            for name, classes in _pairs(self.test_sets)
+            for image, label in enumerate(np.resize(np.asarray(classes, np.int8), self.images))
+        ]
+        return tables.TABLES["labels"].from_rows(rows)
+
     def read(self, table: RunTable, run_ids: Iterable[str]) -> pa.Table:
         """Rows of some runs."""
-        return self.large[table].filter(pc.field("run_id").isin(sorted(set(run_ids))))
+        rows = self.predictions if table == "predictions" else self.large[table]
+        return rows.filter(pc.field("run_id").isin(sorted(set(run_ids))))
 
-    def content(self, spec: Spec | None = None, **changes: Any) -> Content:
-        """The report's content, with parts of it replaced."""
+    def content(
+        self, spec: Spec | None = None, *, labelled: bool = False, **changes: Any
+    ) -> Content:
+        """The report's content, with parts of it replaced.
+
+        Args:
+            spec: of the sweep.
+            labelled: whether the images' labels are known, so that predictions are compared.
+            changes: the parts.
+        """
         compare = Compare() if spec is None else spec.compare
         found = comparisons.scores(self.cells, self.evaluations, compare.metrics)
-        labels = tables.TABLES["labels"].empty()
+        labels = self.known if labelled else tables.TABLES["labels"].empty()
         images = image_tests.image_test(found, self.evaluations, labels, self.read)
         compared = comparisons.comparisons("a", compare, found, images)
         parts: dict[str, Any] = {

@@ -342,7 +342,11 @@ def _effects(
     term = next(iter(labels[0]))
     levels = list(dict.fromkeys(label[term] for label in labels))
     for metric in metrics:
-        about = {key: v for key, v in _about(name, 0, dataset, metric).items() if key != "epochs"}
+        about = {
+            key: v
+            for key, v in _about(name, 0, dataset, metric).items()
+            if key not in ("epochs", "compared_at")
+        }
         whole_term = {**about, "kind": "main", "term": term, "n": len(labels)}
         yield {**whole_term, "level": "", "share": 0.7, "df": len(levels) - 1, "p": 0.01}
         for number, level in enumerate(levels):
@@ -355,4 +359,5 @@ def _effects(
 
 def _about(name: str, epochs: int, dataset: str, metric: str) -> dict[str, Any]:
     where = {"dataset": dataset, "split": "test", "metric": metric, "unit": "share"}
-    return {"sweep": name, "stage": "grid", "epochs": epochs, **where}
+    at = {"epochs": epochs, "compared_at": str(epochs)}
+    return {"sweep": name, "stage": "grid", **at, **where}

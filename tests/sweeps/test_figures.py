@@ -218,6 +218,14 @@ def test_each_test_set_is_a_marker_of_the_transfer(full: dict[str, Drawing]) -> 
     assert texts == ["demo", "generators"]
 
 
+def test_more_test_sets_than_there_are_colours_still_look_different() -> None:
+    sets = [f"set {number:02}" for number in range(2 * len(COLOURS) + 1)]
+    legend = drawn(whole(datasets=sets))["transfer"].figure.legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == sets
+    looks = [(line.get_color(), line.get_marker()) for line in legend.get_lines()]
+    assert len(set(looks)) == len(sets)
+
+
 def proposals() -> list[Proposal]:
     metric = "validation.accuracy"
     values = [

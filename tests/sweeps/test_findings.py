@@ -16,6 +16,7 @@ from sweeps.comparisons import comparisons, scores
 from sweeps.gaps import gap_notes
 from sweeps.rankings import ranking
 from sweeps.report.content import Results
+from sweeps.report.ends import ends
 from sweeps.report.findings import BETTER, WORSE, answer, marks
 from sweeps.spec import Compare
 from tests.sweeps.reported import raced
@@ -76,6 +77,7 @@ def results_of(
         summary=aggregate.summary("a", asked, rows),
         comparisons=compared,
         ranking=ranking("a", found, compared),
+        ends=ends(asked),
         proposals=[],
         notes=[],
     )
@@ -98,7 +100,7 @@ def test_a_lead_over_some_of_several_says_over_how_many() -> None:
     assert text.endswith("That difference is significant, and so is its lead over the other.")
     assert "corrected p" in text
     close = answer(results_of({"none": 0.8, "se": 0.9, "srm": 0.9001}))
-    assert close.endswith("while 2 of the 3 comparisons are.")
+    assert close.endswith("while 2 of the 3 comparisons are significant.")
     assert "That difference is not significant; to resolve that lead takes about" in close
 
 

@@ -440,8 +440,10 @@ def test_axe_finds_nothing_serious(browser: Any, report: Path, scheme: str) -> N
         Drawn(labels=(NONE, SRM), seeds=2, lengths=(2,), test_sets={"photos": (1,)}, images=12),
         Drawn(missing=[(0, n) for n in range(6)], images=12),
         Drawn(labels=({"attention": HOSTILE}, BOTH), seeds=2, images=12),
+        Drawn(test_sets={f"set {n}": (0, 1) for n in range(12)}, seeds=2, images=12),
+        Drawn(longest={2: 1}, edge=1.5, images=12),
     ],
-    ids=["one-of-all", "one-class", "missing", "hostile"],
+    ids=["one-of-all", "one-class", "missing", "hostile", "many-sets", "unequal-lengths"],
 )
 def test_odd_sweeps_look_sensible(browser: Any, tmp_path: Path, drawn: Drawn) -> None:
     seen = sensible(browser, tmp_path, drawn.content(name=HOSTILE))

@@ -264,6 +264,10 @@ def test_labels_in_words() -> None:
     assert label_text({"attention": "none", "placement": "none"}) == "no attention"
     assert label_text({"model.batch_norm": True, "augment.flip": False}) == "batch norm · no flip"
     assert label_text({"optimizer.weight_decay": 0, "seed": None}) == "weight decay 0"
+    assert label_text({"data.leave_out": None}) == "with all classes"
+    assert label_text({"data.leave_out": "cat", "data.train_images": 500}) == (
+        "without cat · 500 images"
+    )
     assert label_text({}) == "all"
     assert percent({"mean": None, "low": None, "high": None}) == "–"
     assert percent({"mean": 0.5, "low": None, "high": None}) == "50.00"

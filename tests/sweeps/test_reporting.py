@@ -393,6 +393,31 @@ def test_a_report_takes_no_name_of_a_sweep(
         union([specs[0], specs[0]], store)
 
 
+def test_sets_that_another_sweep_had_the_same_runs_evaluated_on_are_left_out(
+    place: Path, store: Store
+) -> None:
+    wider = RATES.replace("rates", "wider").replace(
+        "validation: 50", 'evaluate: [demo, "demo@greyscale"], validation: 50'
+    )
+    sweep = opened(spec_of(place, wider))
+    shared = {row["run_id"] for row in table(store, "rates", "cells")}
+    assert shared == {cell.run_id for cell in sweep.cells()}
+    for config in {cell.config_id: cell.variant.config for cell in sweep.cells()}.values():
+        stack = Stack(config=config, seeds=(0, 1), start=2, epochs=2, milestones=(1, 2))
+        run_stack(sweep.task(stack, store, None), lambda _: None)
+    write_cells(sweep.spec, store, sweep.cells())
+    write_labels(sweep.spec, store, sweep.packs)
+    told(report_sweep, spec_of(place, RATES), store)
+    told(report_sweep, sweep.spec, store)
+    both = {"demo", "demo@greyscale"}
+    assert {row["dataset"] for row in table(store, "rates", "summary")} == {"demo"}
+    assert {row["dataset"] for row in table(store, "wider", "summary")} == both
+    of_accuracy = [r for r in table(store, "rates", "summary") if r["metric"] == "accuracy"]
+    assert {row["n_missing"] for row in of_accuracy} == {0}
+    union([spec_of(place, RATES), sweep.spec], store, name="together")
+    assert {row["dataset"] for row in table(store, "together", "summary")} == both
+
+
 # A store without a specification.
 
 
@@ -412,7 +437,9 @@ def test_a_store_without_a_specification_is_compared_by_what_its_runs_differ_in(
     assert {tuple(json.loads(label)) for label in labels} == {("batch_size", "optimizer.lr")}
     assert len(labels) == 3
     lengths = {row["epochs"] for row in table(store, "all-runs", "ranking")}
-    assert lengths == {1, 2}, "milestones are found by the predictions that were kept"
+    assert lengths == {1, 2, None}, (
+        "milestones are found by the predictions that were kept, and all are compared at their ends"
+    )
     assert store.sweeps() == [], "gc still lists its runs"
 
 

@@ -114,9 +114,9 @@ def transfer(rows: pd.DataFrame, shown: Shown) -> Figure:
             mean,
             places,
             xerr=np.maximum(np.nan_to_num(np.stack([mean - low, high - mean])), 0),
-            fmt=MARKERS[number % len(MARKERS)],
-            color=COLOURS[number % len(COLOURS)],
+            linestyle="none",
             linewidth=0.8,
+            **marker(number),
         )
     _named_rows(axes, names)
     axes.set_xlabel(score_title(shown.metric))

@@ -191,17 +191,26 @@ def score_title(metric: str) -> str:
 
 
 def look(place: int) -> dict[str, Any]:
-    """Colour and line style of a config, by its place."""
+    """Colour and line style of a config or a set, by its place."""
     if place < 0:
         return {"color": OTHER, "linestyle": "-", "linewidth": 0.6, "zorder": 1}
-    return {"color": COLOURS[place], "linestyle": LINES[place], "zorder": 2.5}
+    return {"color": _colour(place), "linestyle": _turned(LINES, place), "zorder": 2.5}
 
 
 def marker(place: int) -> dict[str, Any]:
-    """Colour and marker of a config, by its place."""
+    """Colour and marker of a config or a set, by its place."""
     if place < 0:
         return {"color": OTHER, "marker": "o", "zorder": 1}
-    return {"color": COLOURS[place], "marker": MARKERS[place], "zorder": 2.5}
+    return {"color": _colour(place), "marker": _turned(MARKERS, place), "zorder": 2.5}
+
+
+def _colour(place: int) -> str:
+    return COLOURS[place % len(COLOURS)]
+
+
+def _turned(shapes: Sequence[Any], place: int) -> Any:
+    """One of some shapes, so that a colour that comes again has another one."""
+    return shapes[(place + place // len(COLOURS)) % len(shapes)]
 
 
 def legend_height(names: Sequence[str], panels: int) -> float:

@@ -1,0 +1,71 @@
+"""Where a config's scores at its longest length stand, among those of configs of other lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from sweeps.words import counted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The longest length of each config, by stage and label."""
+
+    lengths: Mapping[tuple[str, str], int]
+
+    def of(self, stage: str, label: str, epochs: int | None) -> int:
+        """The length of a config at a place of `comparisons` or `ranking`."""
+        return self.lengths[stage, label] if epochs is None else epochs
+
+    def name(self, name: str, stage: str, label: str, epochs: int | None) -> str:
+        """A config's name, with its length where not all have the same."""
+        if epochs is not None:
+            return name
+        return f"{name} after {counted(self.lengths[stage, label], 'epoch')}"
+
+    def once(self, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Rows of `comparisons`, without those of two ends that are told among all ends, too."""
+        scores = ("stage", "dataset", "split", "metric")
+        told = {tuple(row[name] for name in scores) for row in rows if row["epochs"] is None}
+
+        def are_ends(row: Mapping[str, Any]) -> bool:
+            both = (row["label_a"], row["label_b"])
+            return {self.lengths[row["stage"], label] for label in both} == {row["epochs"]}
+
+        return [
+            row
+            for row in rows
+            if tuple(row[name] for name in scores) not in told or not are_ends(row)
+        ]
+
+    def filled(self, rows: pd.DataFrame, label: str = "label") -> pd.DataFrame:
+        """Rows with a length each, one for each config, length and set.
+
+        Where configs are told at their longest, nothing else is told of the longest of each.
+
+        Args:
+            rows: of `comparisons` or `ranking`, of one metric, with a column `stage`.
+            label: the column of the config that a row is about.
+        """
+        configs = zip(rows["stage"], rows[label], strict=True)
+        longest = rows.assign(longest=[self.lengths[each] for each in configs])["longest"]
+        at_ends = rows["epochs"].isna()
+        told = at_ends.groupby([rows["stage"], rows["dataset"], rows["split"]]).transform("any")
+        kept = at_ends | ~told | (rows["epochs"] != longest)
+        filled = rows.assign(epochs=rows["epochs"].fillna(longest).astype("int64"))[kept]
+        return filled.drop_duplicates(["stage", label, "epochs", "dataset", "split"])
+
+
+def ends(cells: pa.Table) -> Ends:
+    """The longest lengths that a table `cells` asks for."""
+    found = cells.group_by(["stage", "label"]).aggregate([("epochs", "max")])
+    stages, labels = found["stage"].to_pylist(), found["label"].to_pylist()
+    configs = zip(stages, labels, strict=True)
+    return Ends(dict(zip(configs, found["epochs_max"].to_pylist(), strict=True)))
