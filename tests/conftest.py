@@ -25,8 +25,11 @@ _REAL_DATA = Path(os.environ.get("CIFAKE_DATA") or _SHARED_DATA).resolve()
 @pytest.fixture(scope="session", autouse=True)
 def _isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads or writes what belongs to the user."""
+    # Processes that test side by side have folders in one, and so pack each data set once.
+    folder = tmp_path_factory.getbasetemp()
+    beside = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CIFAKE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("CIFAKE_CACHE", str(beside / "cache"))
         patch.delenv("CIFAKE_DATA", raising=False)
         patch.delenv("CIFAKE_STORE", raising=False)
         yield

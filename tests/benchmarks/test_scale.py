@@ -14,6 +14,8 @@ from tests.benchmarks.slots import slots
 from tests.benchmarks.traffic import CountingProxy
 from tests.object_store import BUCKET, ObjectStore
 
+pytestmark = pytest.mark.alone
+
 
 def test_a_finished_sweep_is_asked_for_again_and_timed(tmp_path: Path) -> None:
     outcome = asking(tmp_path / "asked", runs=20, repeats=1)

@@ -24,6 +24,8 @@ from cluster.profile import read_profile, shipped
 from tests.cluster import fake_ec2, golden
 from tests.cluster.fake_ec2 import Api
 
+pytestmark = pytest.mark.alone
+
 CLOUDS = ("aws", "gcp")
 PERMISSIONS = Path(aws.__file__).parent / "permissions"
 HIDDEN = "hunter2-is-hidden"

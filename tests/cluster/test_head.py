@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 
 def submit(jobs: Path, variables: dict[str, str] | None = None, **changes: Any) -> str:
     """Hand a sweep to a head that has no Ray; what it says, which is to refuse."""

@@ -25,6 +25,8 @@ from cluster.profile import read_profile, shipped
 from cluster.state import folder_of
 from cluster.token import token_path
 
+pytestmark = pytest.mark.alone
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 

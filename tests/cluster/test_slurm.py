@@ -20,6 +20,8 @@ from sweeps.store import Store
 from tests import rows
 from tests.cluster.slurm_machine import NODES, SlurmMachine, lacking, slurm_machine
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 SWEEP = {
     "name": "befallen",

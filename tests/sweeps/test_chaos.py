@@ -25,6 +25,8 @@ from sweeps.store import STACKS, Store
 from sweeps.upkeep import verify
 from tests.sweeps.drivers import Driver, command_line, launch
 
+pytestmark = pytest.mark.alone
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 StoreRows = Callable[[Path], dict[str, dict[str, list[dict[str, Any]]]]]
 

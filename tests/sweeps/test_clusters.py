@@ -20,6 +20,8 @@ from tests.object_store import ObjectStore
 from tests.sweeps.drivers import Driver, launch
 from tests.sweeps.raylets import Raylet, Raylets, can_hide
 
+pytestmark = pytest.mark.alone
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Rows = dict[str, list[dict[str, Any]]]
 RunRows = Callable[[Path | str, str], Rows]

@@ -32,6 +32,8 @@ from sweeps.forecast import FILE
 from sweeps.store import STACKS, Store
 from tests.sweeps.drivers import Driver, command_line, launch
 
+pytestmark = pytest.mark.alone
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 StacksAsIn = Callable[[Path, Path, str], None]
 StoreRows = Callable[[Path], dict[str, dict[str, list[dict[str, Any]]]]]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from cifake.claims import OWNERS
@@ -19,6 +20,8 @@ from cifake.places import LocalPlace
 from sweeps.store import STACKS, Store
 from sweeps.sweep import open_sweep, read_spec
 from sweeps.upkeep import verify
+
+pytestmark = pytest.mark.alone
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 StoreRows = Callable[[Path], dict[str, dict[str, list[dict[str, Any]]]]]

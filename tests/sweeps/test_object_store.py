@@ -24,6 +24,8 @@ from sweeps.trial import Task
 from tests.object_store import ObjectStore
 from tests.sweeps.trials import ran, trained
 
+pytestmark = pytest.mark.alone
+
 MakeTask = Callable[..., Task]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Rows = dict[str, list[dict[str, Any]]]

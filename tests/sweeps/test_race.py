@@ -31,6 +31,8 @@ from sweeps.sweep import open_sweep, read_spec
 from sweeps.trial import run_stack
 from tests.sweeps.drivers import Driver, launch
 
+pytestmark = pytest.mark.alone
+
 Parse = Callable[..., Spec]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Rows = dict[str, Any]

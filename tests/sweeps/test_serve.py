@@ -45,6 +45,8 @@ from sweeps.spec import Spec
 from sweeps.store import Store
 from tests.sweeps.trials import planned, train
 
+pytestmark = pytest.mark.alone
+
 Environment = dict[str, str]
 Asked = Callable[..., tuple[int, Mapping[str, str], bytes]]
 

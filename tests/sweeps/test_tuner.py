@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 SCRIPT = """
 import gc, json, os, signal, sys, time
 from pathlib import Path

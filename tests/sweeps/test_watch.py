@@ -13,6 +13,8 @@ from cifake.exits import INTERRUPTED, STOPPED, UNFINISHED
 from sweeps import watch
 from sweeps.watch import LostClusterError, Watch
 
+pytestmark = pytest.mark.alone
+
 DEAF = """
 import ctypes
 from sweeps import watch

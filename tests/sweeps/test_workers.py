@@ -14,6 +14,8 @@ import pytest
 
 from tests.sweeps.raylets import Raylets
 
+pytestmark = pytest.mark.alone
+
 DRIVER = """
 import json, os, signal, sys, time
 from pathlib import Path
