@@ -1,7 +1,9 @@
 """Copy what a finished study says from a store to `results/`.
 
-Tables, specification, forecasts and the report as Markdown, without its figures: all of it small,
-and enough to make the README's first table again. Runs stay in the store.
+Tables, specification, forecasts, the report as Markdown without its figures, and the scores of
+classes at the lengths asked for: all of it small, and enough to make the README's first table again
+and to check what LOG.md says. Runs stay in the store, and with them their curves over thresholds,
+unless these are asked for.
 """
 
 from __future__ import annotations
@@ -9,13 +11,19 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cifake import tables
 from cifake.errors import InputError, refuse
 from cifake.files import write_aside
 from cifake.store import usual_root
+from cifake.tables import RunTable
 from sweeps import forecast, resolution
-from sweeps.outcome import sweep_status
+from sweeps.outcome import stored_cells, sweep_status
 from sweeps.store import Store
 from sweeps.sweep import read_spec
 
@@ -26,8 +34,14 @@ MORE = ("comparisons.parquet", "ranking.parquet", "effects.parquet", forecast.FI
 """Files that some sweeps lack."""
 
 
-def keep(study: str, store: Store, results: Path) -> Path:
+def keep(study: str, store: Store, results: Path, details: Sequence[RunTable]) -> Path:
     """Copy one study; the folder of its copy.
+
+    Args:
+        study: a specification.
+        store: that has its runs.
+        results: folder of all copies.
+        details: tables of runs, of which the rows of the cells are kept.
 
     Raises:
         InputError: the store has nothing of it, or cells of it are not done.
@@ -49,7 +63,22 @@ def keep(study: str, store: Store, results: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         write_aside(folder / name, content)
+    cells = stored_cells(spec, store)
+    runs = sorted(set(cells["run_id"].to_pylist()))
+    told = tables.decode("summary", contents["summary.parquet"])["dataset"].unique()
+    for detail in details:
+        rows = store.read_many(runs, detail)
+        rows = rows_of_cells(cells, rows.filter(pc.field("dataset").isin(told.to_pylist())))
+        write_aside(folder / f"{detail}.parquet", tables.encode(detail, rows))
     return folder
+
+
+def rows_of_cells(cells: pa.Table, rows: pa.Table) -> pa.Table:
+    """Of a table of runs the rows on test, at the lengths that cells ask for."""
+    asked = set(zip(cells["run_id"].to_pylist(), cells["epochs"].to_pylist(), strict=True))
+    tested = rows.filter(pc.field("split") == "test")
+    keys = zip(tested["run_id"].to_pylist(), tested["epoch"].to_pylist(), strict=True)
+    return tables.canonical(tested.filter(pa.array([key in asked for key in keys], pa.bool_())))
 
 
 def without_figures(report: str) -> str:
@@ -61,12 +90,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("studies", nargs="+", metavar="STUDY")
     parser.add_argument("--store", metavar="PLACE")
+    parser.add_argument("--thresholds", action="store_true", help="keep the curves, too")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
     given = parser.parse_args()
     try:
         store = Store.open(usual_root(given.store), create=False)
+        details: list[RunTable] = ["classes", "thresholds"] if given.thresholds else ["classes"]
         for study in given.studies:
-            print(f"wrote {keep(study, store, given.results)}")
+            print(f"wrote {keep(study, store, given.results, details)}")
     except InputError as error:
         sys.exit(str(error))
     return 0

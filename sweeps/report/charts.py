@@ -135,13 +135,14 @@ def differences(shown: Shown) -> Figure | None:
     told = int(data["significant"].fillna(value=False).sum())
     of = int(data["of"].iloc[0])
     kept = "" if of == len(data) else f" The {len(data)} largest of {of}."
+    each = ", each config at its longest length" if len(set(shown.lengths.values())) > 1 else ""
     found = list(dict.fromkeys(data["reference"]))
     reference = found[0] if len(found) == 1 else "the baseline"
     return Figure(
         id="differences",
         title=f"Differences to {reference}",
-        caption=f"On {_at(shown.datasets[0])}: mean of the differences paired by seed and its 95 % "
-        "interval (Student’s t). Filled: significant at 5 % after Holm’s correction, by the exact "
+        caption=f"On {_at(shown.datasets[0])}{each}: mean of the differences paired by seed and its "
+        "95 % interval (Student’s t). Filled: significant at 5 % after Holm’s correction, by the exact "
         f"sign-flip test.{thin}{kept}",
         alt=f"{counted(len(data), 'config')} against {reference}; {told or 'none'} differ"
         f"{'s' if told == 1 else ''} significantly.",

@@ -77,7 +77,7 @@ def answer(results: Results) -> str:
         return f"{first}. Nothing is compared, since {why}."
     first += _over(lead, leader, names, tested=race is None)
     told = _verdict(lead, leader, compared) if race is None else f"{verdict(race)}."
-    return f"{first}. {told}"
+    return " ".join([f"{first}. {told}", *_at_one_length(results, leader, lead)])
 
 
 def marks(results: Results, splits: Sequence[str] | None = None) -> Marks:
@@ -184,6 +184,25 @@ def _opening(leader: _Row, summary: _Row, names: Mapping[str, str], leads: str) 
     score = f"{leader['metric'].replace('_', ' ')} {_number(leader['mean'], unit)}{_unit(unit)}"
     name = names[leader["label"]]
     return f"On {where.removesuffix(',')}, {name}{leads} {score} ({', '.join(facts)})"
+
+
+def _at_one_length(results: Results, leader: _Row, lead: _Lead) -> Iterator[str]:
+    """How two configs of unequal length do after the longest that both have, if there is one."""
+    if leader["epochs"] is not None:
+        return
+    place = {name: leader[name] for name in _PLACE if name != "epochs"}
+    both = {leader["label"], lead.other}
+    found = [
+        row
+        for row in _rows(results.comparisons, place)
+        if row["epochs"] is not None and {row["label_a"], row["label_b"]} == both and row["n"]
+    ]
+    if found:
+        row = max(found, key=lambda row: int(row["epochs"]))
+        sign = 1 if row["label_a"] == leader["label"] else -1
+        there = _Lead(row, lead.other, sign)
+        told = _over(there, leader, {lead.other: "the other"}, tested=True).removeprefix(", ")
+        yield f"{after(row['epochs']).capitalize()}, the longest that both have, it is {told}."
 
 
 def _over(lead: _Lead, leader: _Row, names: Mapping[str, str], *, tested: bool) -> str:

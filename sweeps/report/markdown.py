@@ -181,26 +181,35 @@ def _looks(content: Content) -> str:
 
 
 def _comparisons(content: Content) -> str:
-    """Each pair that is compared, by the foremost score at the longest length of each."""
+    """Each pair that is compared, by the foremost score at the longest length of each.
+
+    Where those differ, pairs at one length come after them.
+    """
     rows = _foremost(content)
     if not rows:
         return ""
+    if rows[0]["epochs"] is None:
+        rows += _at_one_length(content, rows[0])
     labels = [json.loads(row[side]) for row in rows for side in ("label_a", "label_b")]
     telling = varying(labels)
     share = rows[0]["unit"] == "share"
 
     first, longest = rows[0], content.ends
+    uneven = first["epochs"] is None
 
-    def name(label: str) -> str:
-        text = label_text(json.loads(label), telling)
-        return inline(longest.name(text, first["stage"], label, first["epochs"]))
+    def name(row: Mapping[str, Any], side: str) -> str:
+        text = label_text(json.loads(row[side]), telling)
+        if not uneven:
+            return inline(text)
+        epochs = longest.of(row["stage"], row[side], row["epochs"])
+        return inline(f"{text} {after(epochs)}")
 
     unit = "points" if share else "a − b"
     header = ["a", "b", f"difference, {unit}", "95 % interval", "p", "corrected p", "P(a > b)", "n"]
     body = [
         [
-            name(row["label_a"]),
-            name(row["label_b"]),
+            name(row, "label_a"),
+            name(row, "label_b"),
             _signed(row["difference"], share=share),
             f"{_signed(row['low'], share=share)} to {_signed(row['high'], share=share)}",
             _p(row["p"]),
@@ -213,10 +222,12 @@ def _comparisons(content: Content) -> str:
         for row in rows[:MAX_COMPARISONS]
     ]
     left = len(rows) - MAX_COMPARISONS
+    sizes = " or ".join(map(str, sorted({row["comparisons"] for row in rows})))
+    lengths = f"{after(None)}, then at one" if uneven else after(first["epochs"])
     reading = (
         f"{first['metric'].replace('_', ' ')} on {first['dataset']} {first['split']} "
-        f"{after(first['epochs'])}: a − b, paired by seed; p by the sign-flip permutation test, "
-        f"two-sided, corrected by Holm's method over {first['comparisons']}; \\* below {ALPHA}."
+        f"{lengths}: a − b, paired by seed; p by the sign-flip permutation test, "
+        f"two-sided, corrected by Holm's method over {sizes}; \\* below {ALPHA}."
     )
     more = f" {left} more are in `comparisons.parquet`, as are other scores and lengths."
     less = " Other scores and lengths are in `comparisons.parquet`."
@@ -229,6 +240,18 @@ def _foremost(content: Content) -> list[Mapping[str, Any]]:
     """Comparisons by the foremost score on the foremost data set, at the longest length."""
     rows = content.comparisons.to_pylist()
     return [row for row in foremost(rows, content.results) if row["n"]]
+
+
+def _at_one_length(content: Content, at_ends: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Comparisons by the same score at one length, the longest first, of what are no two ends."""
+    same = ("stage", "dataset", "split", "metric")
+    rows = [
+        row
+        for row in content.comparisons.to_pylist()
+        if all(row[name] == at_ends[name] for name in same)
+    ]
+    told = [row for row in content.ends.once(rows) if row["epochs"] is not None and row["n"]]
+    return sorted(told, key=lambda row: -int(row["epochs"]))
 
 
 def _signed(value: float | None, *, share: bool) -> str:

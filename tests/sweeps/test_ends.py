@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -124,6 +125,23 @@ def test_the_answer_names_the_best_of_all_and_the_length_of_each() -> None:
     assert "points above srm · after_pool1 after 3 epochs (" in told
 
 
+def test_the_answer_tells_how_both_do_at_the_longest_length_that_they_have_in_common() -> None:
+    content = UNEQUAL.content()
+    (row,) = [
+        row
+        for row in content.comparisons.to_pylist()
+        if (row["epochs"], row["split"], row["metric"]) == (1, "test", "accuracy")
+        and "both" in row["label_b"]
+        and "after_pool1" in row["label_a"]
+    ]
+    assert answer(content.results).endswith(
+        f"After 1 epoch, the longest that both have, it is {-100 * row['difference']:.2f} points "
+        f"above the other (95 % interval {-100 * row['high']:.2f} to {-100 * row['low']:.2f}, "
+        f"corrected p = {row['p_holm']:.2g})."
+    )
+    assert "that both have" not in answer(Drawn(edge=1.5).content().results)
+
+
 def test_marks_at_the_longest_come_from_all_at_their_longest(baseline: Spec) -> None:
     content = UNEQUAL.content(baseline)
     found = marks(content.results)
@@ -174,7 +192,10 @@ def test_reports_in_text_tell_each_pair_of_ends_once_and_both_lengths() -> None:
     content = UNEQUAL.content()
     text = markdown(content, [])
     assert "| srm · after_pool1 after 3 epochs | srm · both after 1 epoch |" in text
-    assert "accuracy on demo test at each config's longest length: a − b" in text
+    assert "accuracy on demo test at each config's longest length, then at one: a − b" in text
+    table = text.partition("## Comparisons")[2].partition("accuracy on")[0]
+    pairs = re.findall(r"after (\d) epochs? \| .* after (\d) epochs? \|", table)
+    assert [tuple(map(int, pair)) for pair in pairs] == [(3, 3), (3, 1), (3, 1), *[(1, 1)] * 3]
     (first, *_) = latex.comparisons(content)
     lengths = [row[2] for block in first.groups for row in block]
     assert lengths == ["3", "3, 1", "3, 1", "1", "1", "1"]
