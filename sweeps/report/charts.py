@@ -141,9 +141,9 @@ def differences(shown: Shown) -> Figure | None:
     return Figure(
         id="differences",
         title=f"Differences to {reference}",
-        caption=f"On {_at(shown.datasets[0])}{each}: mean of the differences paired by seed and its "
-        "95 % interval (Student’s t). Filled: significant at 5 % after Holm’s correction, by the exact "
-        f"sign-flip test.{thin}{kept}",
+        caption=f"On {_at(shown.datasets[0])}{each}: mean of the differences paired by seed and "
+        "its 95 % interval (Student’s t). Filled: significant at 5 % after Holm’s correction, by "
+        f"the exact sign-flip test.{thin}{kept}",
         alt=f"{counted(len(data), 'config')} against {reference}; {told or 'none'} differ"
         f"{'s' if told == 1 else ''} significantly.",
         panels=(
