@@ -266,6 +266,7 @@ def make_plan(
             ),
             *_sharing_notes(cells),
             *_stacking_notes(stacks),
+            *(_guess_notes(stacks, cost) if makespan is not None else []),
             *_width_notes(configs.values(), width),
             *_idle_notes(len(stacks), workers),
         ),
@@ -484,6 +485,20 @@ def _stacking_notes(stacks: Iterable[Stack]) -> Iterator[str]:
             reasons[reason].add(stack.config.model)
     for reason, models in reasons.items():
         yield f"{', '.join(sorted(models))}: one seed is trained after another, since {reason}"
+
+
+def _guess_notes(stacks: Iterable[Stack], cost: Cost) -> Iterator[str]:
+    """Which networks a predicted time knows nothing of."""
+    unknown = {
+        stack.config.model
+        for stack in stacks
+        if stack.epochs > stack.start and cost.seconds(stack.config, len(stack.seeds)) is None
+    }
+    if unknown:
+        yield (
+            f"{', '.join(sorted(unknown))}: how long an epoch takes is not known before one was "
+            "trained; in the predicted time it is as long as the others' on average"
+        )
 
 
 def _width_notes(configs: Iterable[Mapping[int, _Run]], width: int | None) -> Iterator[str]:

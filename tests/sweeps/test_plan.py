@@ -446,6 +446,32 @@ def test_a_plan_made_again_has_the_stacks_of_the_first_whatever_is_measured_then
         assert sorted(again.new_stacks()[config_id]) == sorted(stacks)
 
 
+@dataclass(frozen=True)
+class Untimed(WidthByModel):
+    """Costs that know nothing of one architecture."""
+
+    unknown: str = "statistics"
+
+    def seconds(self, config: Config, width: int) -> float | None:
+        return None if config.model == self.unknown else super().seconds(config, width)
+
+
+def test_a_time_that_is_predicted_in_part_says_of_what_nothing_is_known() -> None:
+    cost = Untimed({"base": 6, "statistics": 1})
+    plan = planned(cells_of("base", "statistics", epochs=1), cost=cost)
+    (note,) = guess_notes(plan)
+    assert note.startswith("statistics: how long an epoch takes is not known")
+    # Six seeds of base side by side take a second, and each of the others as long as one of base.
+    assert plan.predicted_seconds == pytest.approx(1 + 6 / 6)
+    assert guess_notes(planned(cells_of("base", epochs=1), cost=cost)) == []
+    nothing = planned(cells_of("statistics", epochs=1), cost=cost)
+    assert (nothing.predicted_seconds, guess_notes(nothing)) == (None, [])
+
+
+def guess_notes(plan: Plan) -> list[str]:
+    return [note for note in plan.notes if "is not known before" in note]
+
+
 # Which are, where the specification gives a width.
 
 
