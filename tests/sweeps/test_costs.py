@@ -232,15 +232,16 @@ def test_nothing_is_measured_where_a_plan_must_not_wait(demo_pack: Pack) -> None
 
 
 def test_an_answer_has_the_widths_that_tell_which_is_fastest(demo_pack: Pack) -> None:
+    # Wider stacks are not tried where two seeds are slower than one, as on a busy machine.
     asked = config(demo_pack)
     heard: list[Answer] = []
     answer(Question(asked.model_dump(), str(demo_pack.folder), 3), heard.append)
     assert [each.config for each in heard] == [asked]
-    assert {1, 3} <= heard[0].speeds.keys()
+    assert heard[0].speeds.keys() in ({1, 2}, {1, 2, 3})
     assert all(100 < speed < 1e8 for speed in heard[0].speeds.values())
     cost = Costs(demo_pack, (), measure=None)
     cost.learn(heard[0])
-    assert cost.unmeasured({asked: 3}) == []
+    assert cost.unmeasured({asked: max(heard[0].speeds)}) == []
 
 
 def test_a_measurement_trains_a_few_real_batches_and_finds_a_speed(demo_pack: Pack) -> None:
