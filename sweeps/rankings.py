@@ -64,7 +64,9 @@ def _rows(sweep: str, scores: Scores, compared: _Compared) -> Iterator[dict[str,
     apart = np.zeros((configs, configs), np.bool_)
     for (a, b), pair in compared.items():
         apart[places[a], places[b]] = bool(pair["significant"])
-    groups = cd_groups(apart, np.nan_to_num(stability.rank, nan=np.inf))
+    groups: list[str | None] = [None] * configs
+    if len(compared) == configs * (configs - 1):  # each pair in either order
+        groups = [*cd_groups(apart, np.nan_to_num(stability.rank, nan=np.inf))]
     best = scores.best
     ahead = np.full(scores.values.shape, np.nan)
     if best is not None:

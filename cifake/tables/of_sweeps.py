@@ -157,7 +157,13 @@ TABLES = (
                 "share",
                 "Such draws in which it is first; too sure where configs hardly differ.",
             ),
-            Column("group", STRING, "", "Letters: configs that share one are not told apart."),
+            Column(
+                "group",
+                STRING,
+                "",
+                "Letters: configs that share one are not told apart; null where not every pair was "
+                "compared.",
+            ),
             Column("behind", pa.float64(), "", "By how much it is behind the best mean."),
             Column("seeds_needed", pa.int32(), "", "To tell it from the best at 80 % power."),
             Column("tau", pa.float64(), "", "Kendall's, of resampled rankings with this; mean."),

@@ -146,6 +146,7 @@ class _Scores:
         self.references = {(row["reference"], *place[1:]) for place, row in self.held.items()}
         self.marks = marks(content.results)
         self.ranking = _ranking(shown)
+        self.grouped = any(row["group"] for row in self.ranking.values())
         self.labels: dict[str, dict[str, Any]] = {each: json.loads(each) for each in shown.names}
         every = list(self.labels.values())
         self.parameters = varying(every) or list(every[0])[:1]
@@ -169,6 +170,8 @@ def _row(shown: Shown, scores: _Scores, place: _Place) -> TableRow:
         cells += _difference(place, scores, shown)
     if scores.ranking:
         cells += _standing(scores.ranking.get(place))
+    if scores.grouped:
+        cells += _grouping(scores.ranking.get(place))
     cells.append(_seeds(int(first["n"]), int(first["n_missing"])))
     if scores.wheres:
         cells.append(Cell(text=f"{dataset} {split}"))
@@ -187,7 +190,9 @@ def _columns(scores: _Scores) -> list[tuple[str, str]]:
     if scores.held:
         columns += [("difference", _DIFFERENCE), ("p", _P)]
     if scores.ranking:
-        columns += [("P(best)", _P_BEST), ("group", _GROUP)]
+        columns += [("P(best)", _P_BEST)]
+    if scores.grouped:
+        columns += [("group", _GROUP)]
     columns.append(("seeds", "Runs with a value."))
     return [*columns, *([("evaluated on", "Data set and split.")] if scores.wheres else [])]
 
@@ -292,11 +297,13 @@ def _difference(place: _Place, scores: _Scores, shown: Shown) -> list[Cell]:
 
 
 def _standing(row: Mapping[str, Any] | None) -> list[Cell]:
-    if row is None:
-        return [Cell(text="–"), Cell(text="–")]
-    best = row["p_best"]
-    text = "–" if best is None else f"{best:.2f}"
-    return [Cell(text=text, value=best), Cell(text=row["group"] or "–", value=row["group"] or "")]
+    best = None if row is None else row["p_best"]
+    return [Cell(text="–" if best is None else f"{best:.2f}", value=best)]
+
+
+def _grouping(row: Mapping[str, Any] | None) -> list[Cell]:
+    letters = "" if row is None else row["group"] or ""
+    return [Cell(text=letters or "–", value=letters)]
 
 
 def _named(metric: str) -> str:

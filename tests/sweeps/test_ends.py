@@ -160,6 +160,13 @@ def test_marks_at_the_longest_come_from_all_at_their_longest(baseline: Spec) -> 
     assert "each of 2 configs with the baseline" in found.legend
 
 
+def test_configs_have_letters_only_where_every_pair_was_compared(baseline: Spec) -> None:
+    every, some = table_of(Drawn(edge=1.5)), table_of(Drawn(edge=1.5), baseline)
+    assert "group" in dict(every.columns)
+    assert "group" not in dict(some.columns)
+    assert {len(row.cells) for row in some.rows} == {len(some.parameters) + len(some.columns)}
+
+
 def test_a_legend_says_what_the_best_is_the_best_of() -> None:
     legend = marks(UNEQUAL.content().results).legend
     assert "the best of its length, or of all where it is a config's longest," in legend
