@@ -1,4 +1,4 @@
-"""The answer to a sweep's question in two sentences, and which differences are marked.
+"""The answer to a sweep's question in two or three sentences, and which differences are marked.
 
 Both are made from the tables alone, and are the same in every form of the report.
 """
@@ -49,7 +49,7 @@ class Marks:
 
 
 def answer(results: Results) -> str:
-    """The question's answer in two sentences, as far as there is one."""
+    """The question's answer in two or three sentences, as far as there is one."""
     ranked = _foremost(results)
     race = results.resolution if race_leader(results.resolution) is not None else None
     if race is not None:
