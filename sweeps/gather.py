@@ -202,7 +202,8 @@ def _told_on(known: Iterable[pa.Table]) -> pc.Expression:
     Runs that sweeps share were evaluated on the sets of all of them.
     """
     names = {name for labels in known for name in labels["dataset"].unique().to_pylist()}
-    return (pc.field("split") != "test") | pc.field("dataset").isin(sorted(names))
+    asked = pc.field("dataset").isin(pa.array(sorted(names), pa.string()))
+    return (pc.field("split") != "test") | asked
 
 
 def _by_set(labels: pa.Table) -> list[pa.Table]:
