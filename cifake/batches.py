@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from cifake.config import Augmentation, Config
+from cifake.machine_code import Code
 
 _ORDER_STREAM = 2
 _BATCH_STREAM = 3
@@ -185,12 +187,27 @@ def _shifts(augmentation: Augmentation, images: int, seed: int, epoch: int) -> t
 def _side_by_side(pixels: Sequence[torch.Tensor]) -> torch.Tensor:
     if len(pixels) == 1:
         return pixels[0]
-    channels = pixels[0].shape[3]
-    together = pixels[0].new_empty(*pixels[0].shape[:3], len(pixels) * channels)
-    # Plane by plane: three bytes at a time are slower than one.
-    for place in range(together.shape[3]):
-        together[..., place] = pixels[place // channels][..., place % channels]
+    channels, members = pixels[0].shape[3], len(pixels)
+    if pixels[0].device.type != "cpu":
+        return torch.cat(list(pixels), 3)
+    together = pixels[0].new_empty(*pixels[0].shape[:3], members * channels)
+    for member, own in enumerate(pixels):
+        target = together.data_ptr() + member * channels
+        _beside(channels, members)(own.data_ptr(), target, own.numel() // channels)
     return together
+
+
+@functools.cache
+def _beside(channels: int, members: int) -> Callable[..., None]:
+    """Copies one member's pixels to their places among all members'.
+
+    That is three bytes at a time, at which torch takes five times as long.
+    """
+    code = Code("beside", ["own", "together"], ["pixels"], torch.uint8)
+    with code.loop(code.arguments["pixels"]) as pixel:
+        value = code.load("own", code.place((pixel, channels)), channels)
+        code.store(value, "together", code.place((pixel, members * channels)))
+    return code.compiled()
 
 
 def _groups(bounds: Bounds, members: int) -> Bounds:

@@ -38,18 +38,33 @@ def taken(network: nn.Module, step: Callable[[], torch.Tensor]) -> int:
         step: its forward pass on one batch, up to the loss.
     """
     saved: dict[int, int] = {}
+    passed: list[int] = []
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        loss = step()
+    _WATCHERS.append(passed.append)
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            loss = step()
+    finally:
+        _WATCHERS.remove(passed.append)
     del loss  # it held the activations, so that no two of them had one address
     weights = sum(parameter.nbytes for parameter in network.parameters())
     # A backward pass makes a gradient for every activation, at most all of them at once.
-    return _COPIES * weights + 2 * sum(saved.values())
+    return _COPIES * weights + 2 * sum(saved.values()) + sum(passed)
+
+
+_WATCHERS: list[Callable[[int], None]] = []
+
+
+def passing(*tensors: torch.Tensor) -> None:
+    """Tell whoever measures of tensors that a forward pass needs, and does not keep."""
+    for tensor in tensors:
+        for watch in _WATCHERS:
+            watch(tensor.nbytes)
 
 
 def is_exhausted(error: BaseException) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import nn
@@ -31,8 +32,8 @@ class Base(Network):
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of shape (n, 1) for (n, channels, 32, 32)."""
-        x = self.relu_and_pool(1, self.conv1(x))
-        x = self.relu_and_pool(2, self.conv2(x))
+        x = self.conv_and_pool(1, self.conv1, x)
+        x = self.conv_and_pool(2, self.conv2, x)
         x = functional.relu(self.fc1(x.flatten(1)))
         x = functional.relu(self.fc2(x))
         logits: torch.Tensor = self.fc3(x)
@@ -66,7 +67,7 @@ class Paper(Network):
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of shape (n, 1) for (n, channels, 32, 32)."""
         for number, conv in enumerate(self.convs, 1):
-            x = self.relu_and_pool(number, conv(x))
+            x = self.conv_and_pool(number, cast("nn.Conv2d", conv), x)
         x = x.flatten(1)
         for dense in self.dense[:-1]:
             x = functional.relu(dense(x))

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from cifake.models import pooled
 from cifake.models.inputs import Pixels
+from cifake.models.stacked import StackedConv2d, geometry_of
 
 
 class Network(nn.Module):
@@ -57,6 +59,18 @@ class Network(nn.Module):
             yield self.taps[name]
         finally:
             del self.taps[name]
+
+    def conv_and_pool(
+        self, number: int, conv: nn.Conv2d | StackedConv2d, x: torch.Tensor
+    ) -> torch.Tensor:
+        """Convolution `number`, and what `relu_and_pool` does."""
+        site = f"after_conv{number}"
+        if site not in self.attention and site not in self.taps:
+            shape = pooled.shape_of(x, conv.weight, geometry_of(conv), self.members)
+            if shape is not None:
+                x = pooled.conv_pool_relu(x, conv.weight, conv.bias, shape)
+                return self.site(f"after_pool{number}", x)
+        return self.relu_and_pool(number, conv(x))
 
     def relu_and_pool(self, number: int, x: torch.Tensor) -> torch.Tensor:
         """ReLU, the site after convolution `number`, 2×2 max pooling, the site after it."""

@@ -70,7 +70,7 @@ class StackedConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d, members: int) -> None:
         super().__init__()
         self.members = members
-        self.geometry = grouped.Geometry(conv.stride, _padding(conv), conv.dilation)
+        self.geometry = geometry_of(conv)
         self.in_channels, self.groups = conv.in_channels, conv.groups
         self.weight = nn.Parameter(_repeated(conv.weight, members))
         self.bias = None if conv.bias is None else nn.Parameter(_repeated(conv.bias, members))
@@ -155,6 +155,13 @@ def _for_members(module: nn.Module, members: int) -> nn.Module:
     for name, child in [*module.named_children()]:
         setattr(module, name, _for_members(child, members))
     return module
+
+
+def geometry_of(conv: nn.Conv2d | StackedConv2d) -> grouped.Geometry:
+    """How a convolution moves, of one network or of several."""
+    if isinstance(conv, StackedConv2d):
+        return conv.geometry
+    return grouped.Geometry(conv.stride, _padding(conv), conv.dilation)
 
 
 def _padding(conv: nn.Conv2d) -> tuple[int, ...]:

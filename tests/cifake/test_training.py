@@ -19,6 +19,7 @@ from cifake.config import Config, DataSettings
 from cifake.data.pack import Pack
 from cifake.data.subsets import split_rows
 from cifake.evaluation import predict
+from cifake.models import pooled
 from cifake.models.build import build
 from cifake.models.network import Network
 from cifake.places import LocalPlace
@@ -34,7 +35,10 @@ CONFIGS = {
     "nesterov": Config.model_validate({"optimizer": {"lr": 0.01, "nesterov": True}}),
     "adam": Config.model_validate({"optimizer": {"name": "adam", "weight_decay": 0.1}}),
     "adamw": Config.model_validate(
-        {"optimizer": {"name": "adamw", "beta1": 0.8, "eps": 1e-3, "weight_decay": 1.0}}
+        {
+            "optimizer": {"name": "adamw", "beta1": 0.8, "eps": 1e-3, "weight_decay": 1.0},
+            "execution": {"precision": "float64"},
+        }
     ),
     "cosine": Config.model_validate(
         {"optimizer": {"lr": 0.02}, "schedule": {"name": "cosine", "horizon": 5}}
@@ -336,9 +340,13 @@ def _schedule(config: Config, optimizer: Any, steps: int) -> Any:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_training_matches_an_independent_loop(name: str, data: TrainingData) -> None:
+def test_training_matches_an_independent_loop(
+    name: str, data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config, epochs = CONFIGS[name], 5
     ours = _train(config, [2], data, epochs=epochs)
+    # From here on by torch's own operations.
+    monkeypatch.setattr(pooled, "shape_of", lambda *_: None)
     exact = config.execution.precision == "float64"
     numbers = np.float64 if exact else np.float32
 
@@ -690,7 +698,7 @@ def test_divergence_of_one_seed_leaves_those_in_other_stacks_as_they_are(
             assert _same(alone.states[seed, 1], together.states[seed, 1])
 
 
-@pytest.mark.parametrize("name", ["base", "srm", "convnet", "muon", "adamw"])
+@pytest.mark.parametrize("name", ["base", "srm", "convnet", "muon", "adam"])
 @pytest.mark.parametrize("value", [float("nan"), 1e30])
 def test_a_member_that_diverges_leaves_the_others_numbers_unchanged(
     name: str, value: float, data: TrainingData
