@@ -8,6 +8,8 @@ memory of the right size.
 from __future__ import annotations
 
 import ctypes
+import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +23,9 @@ BYTE = ir.IntType(8)
 _POINTER = ir.PointerType()
 
 _NUMBERS = {torch.float32: ir.FloatType(), torch.float64: ir.DoubleType(), torch.uint8: BYTE}
+
+_COUNTER = itertools.count()
+"""Makes names of functions unique."""
 
 _VECTOR_BYTES = {"AVX512": 64, "AVX2": 32}
 """By what torch calls the processor; others have registers of 16 bytes."""
@@ -43,6 +48,7 @@ class Code:
     ) -> None:
         self.number = _NUMBERS[dtype]
         self.number_bytes = dtype.itemsize
+        name = f"{name}_{next(_COUNTER)}"
         self.module = ir.Module(name)
         types = [*[_POINTER] * len(addresses), *[INDEX] * len(counts)]
         self.function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), types), name)
@@ -176,25 +182,39 @@ class Code:
         return ctypes.CFUNCTYPE(None, *types)(address)
 
 
+@functools.cache
 def _machine() -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    return _new_machine()
+
+
+def _new_machine() -> Any:
     return llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
     )
 
 
-_ENGINES: list[Any] = []
-"""Hold the memory of compiled functions, which live as long as the process."""
+@functools.cache
+def _linker() -> Any:
+    """What holds the code of all functions; it takes over the machine that it is given."""
+    _machine()
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _new_machine())
 
 
 def _compile(text: str, name: str) -> int:
-    module = llvm.parse_assembly(text)
-    module.verify()
+    """The address of a function.
+
+    What it was made of is given back to the system at once: with an engine for each function it
+    would be a megabyte.
+    """
     options = llvm.create_pipeline_tuning_options(speed_level=3)
-    passes = llvm.create_pass_builder(_machine(), options)
-    passes.getModulePassManager().run(module, passes)
-    engine = llvm.create_mcjit_compiler(module, _machine())  # takes the machine over
-    engine.finalize_object()
-    _ENGINES.append(engine)
-    return int(engine.get_function_address(name))
+    with (
+        llvm.parse_assembly(text) as module,
+        llvm.create_pass_builder(_machine(), options) as passes,
+    ):
+        module.verify()
+        passes.getModulePassManager().run(module, passes)
+        _linker().add_object_file(llvm.ObjectFileRef.from_data(_machine().emit_object(module)))
+    _linker().finalize_object()
+    return int(_linker().get_function_address(name))
