@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from cifake.machine_code import Code
 _ORDER_STREAM = 2
 _BATCH_STREAM = 3
 _AUGMENTATION_STREAM = 4
-_BLOCK_IMAGES = 4096
+_BLOCK_IMAGES = 2048
 """Images gathered at once, over all members of a stack."""
 
 
@@ -105,24 +106,25 @@ class Images:
         bounds = sources[0][0].bounds
         for first, last in _groups(bounds, len(sources)):
             start, stop = bounds[first][0], bounds[last - 1][1]
-            parts = [self._part(order, shifts, start, stop) for order, shifts in sources]
             local = [(begin - start, end - start) for begin, end in bounds[first:last]]
-            pixels, labels = zip(*parts, strict=True)
-            yield Block(first, local, _side_by_side(pixels), torch.stack(labels, 1))
+            labels = [self.labels(order.rows[start:stop]) for order, _ in sources]
+            # One after another: all members' pixels twice would be much memory.
+            parts = (self._pixels(order, shifts, start, stop) for order, shifts in sources)
+            pixels = _side_by_side(parts, len(sources))
+            yield Block(first, local, pixels, torch.stack(labels, 1))
 
     def _ordered(self, config: Config, seed: int, epoch: int) -> tuple[Order, torch.Tensor | None]:
         order = epoch_order(self.data.rows, config, seed, epoch)
         return order, _shifts(config.augmentation, len(order.rows), seed, epoch)
 
-    def _part(
+    def _pixels(
         self, order: Order, shifts: torch.Tensor | None, start: int, stop: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pixels and labels of one stretch of an order."""
-        rows = order.rows[start:stop]
-        pixels = self.take(rows)
-        if shifts is not None:
-            pixels = shifted(pixels, shifts[start:stop].to(self.device))
-        return pixels, self.labels(rows)
+    ) -> torch.Tensor:
+        """Pixels of one stretch of an order."""
+        pixels = self.take(order.rows[start:stop])
+        if shifts is None:
+            return pixels
+        return shifted(pixels, shifts[start:stop].to(self.device))
 
 
 def epoch_order(rows: Rows, config: Config, seed: int, epoch: int) -> Order:
@@ -184,14 +186,16 @@ def _shifts(augmentation: Augmentation, images: int, seed: int, epoch: int) -> t
     return torch.from_numpy(np.concatenate([moves, mirrored], axis=1))
 
 
-def _side_by_side(pixels: Sequence[torch.Tensor]) -> torch.Tensor:
-    if len(pixels) == 1:
-        return pixels[0]
-    channels, members = pixels[0].shape[3], len(pixels)
-    if pixels[0].device.type != "cpu":
-        return torch.cat(list(pixels), 3)
-    together = pixels[0].new_empty(*pixels[0].shape[:3], members * channels)
-    for member, own in enumerate(pixels):
+def _side_by_side(parts: Iterator[torch.Tensor], members: int) -> torch.Tensor:
+    """Pixels of shape (b, 32, 32, 3) of each member as (b, 32, 32, 3 · members)."""
+    first = next(parts)
+    if members == 1:
+        return first
+    if first.device.type != "cpu":
+        return torch.cat([first, *parts], 3)
+    channels = first.shape[3]
+    together = first.new_empty(*first.shape[:3], members * channels)
+    for member, own in enumerate(itertools.chain([first], parts)):
         target = together.data_ptr() + member * channels
         _beside(channels, members)(own.data_ptr(), target, own.numel() // channels)
     return together

@@ -217,4 +217,12 @@ def _compile(text: str, name: str) -> int:
         passes.getModulePassManager().run(module, passes)
         _linker().add_object_file(llvm.ObjectFileRef.from_data(_machine().emit_object(module)))
     _linker().finalize_object()
+    _give_back()
     return int(_linker().get_function_address(name))
+
+
+def _give_back() -> None:
+    """Let the C library return what is free, where it can be told to."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
