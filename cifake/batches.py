@@ -203,10 +203,7 @@ def _side_by_side(parts: Iterator[torch.Tensor], members: int) -> torch.Tensor:
 
 @functools.cache
 def _beside(channels: int, members: int) -> Callable[..., None]:
-    """Copies one member's pixels to their places among all members'.
-
-    That is three bytes at a time, at which torch takes five times as long.
-    """
+    """Copies one member's pixels to their places among all members', three bytes at a time."""
     code = Code("beside", ["own", "together"], ["pixels"], torch.uint8)
     with code.loop(code.arguments["pixels"]) as pixel:
         value = code.load("own", code.place((pixel, channels)), channels)

@@ -45,22 +45,21 @@ class Ends:
             if tuple(row[name] for name in scores) not in told or not are_ends(row)
         ]
 
-    def filled(self, rows: pd.DataFrame, label: str = "label") -> pd.DataFrame:
+    def filled(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Rows with a length each, one for each config, length and set.
 
         Where configs are told at their longest, nothing else is told of the longest of each.
 
         Args:
-            rows: of `comparisons` or `ranking`, of one metric, with a column `stage`.
-            label: the column of the config that a row is about.
+            rows: of `comparisons` or `ranking`, of one metric, each about one `label` of a `stage`.
         """
-        configs = zip(rows["stage"], rows[label], strict=True)
+        configs = zip(rows["stage"], rows["label"], strict=True)
         longest = rows.assign(longest=[self.lengths[each] for each in configs])["longest"]
         at_ends = rows["epochs"].isna()
         told = at_ends.groupby([rows["stage"], rows["dataset"], rows["split"]]).transform("any")
         kept = at_ends | ~told | (rows["epochs"] != longest)
         filled = rows.assign(epochs=rows["epochs"].fillna(longest).astype("int64"))[kept]
-        return filled.drop_duplicates(["stage", label, "epochs", "dataset", "split"])
+        return filled.drop_duplicates(["stage", "label", "epochs", "dataset", "split"])
 
 
 def ends(cells: pa.Table) -> Ends:
