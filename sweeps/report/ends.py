@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ from sweeps.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -30,20 +32,23 @@ class Ends:
             return name
         return f"{name} after {counted(self.lengths[stage, label], 'epoch')}"
 
-    def once(self, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    def once(self, rows: Sequence[Row]) -> list[Row]:
         """Rows of `comparisons`, without those of two ends that are told among all ends, too."""
-        scores = ("stage", "dataset", "split", "metric")
-        told = {tuple(row[name] for name in scores) for row in rows if row["epochs"] is None}
+        told = {_score(row) for row in rows if row["epochs"] is None}
 
-        def are_ends(row: Mapping[str, Any]) -> bool:
+        def are_ends(row: Row) -> bool:
             both = (row["label_a"], row["label_b"])
             return {self.lengths[row["stage"], label] for label in both} == {row["epochs"]}
 
-        return [
-            row
-            for row in rows
-            if tuple(row[name] for name in scores) not in told or not are_ends(row)
-        ]
+        return [row for row in rows if _score(row) not in told or not are_ends(row)]
+
+    def placed(self, rows: Sequence[Row]) -> Iterator[tuple[int, Row]]:
+        """Rows of `ranking`, each with its length, by the rule of `filled`."""
+        told = {_score(row) for row in rows if row["epochs"] is None}
+        for row in rows:
+            longest = self.lengths[row["stage"], row["label"]]
+            if row["epochs"] != longest or _score(row) not in told:
+                yield longest if row["epochs"] is None else row["epochs"], row
 
     def filled(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Rows with a length each, one for each config, length and set.
@@ -60,6 +65,11 @@ class Ends:
         kept = at_ends | ~told | (rows["epochs"] != longest)
         filled = rows.assign(epochs=rows["epochs"].fillna(longest).astype("int64"))[kept]
         return filled.drop_duplicates(["stage", "label", "epochs", "dataset", "split"])
+
+
+def _score(row: Row) -> tuple[Any, ...]:
+    """The score that a row of `comparisons` or `ranking` is about, whatever its length."""
+    return tuple(row[name] for name in ("stage", "dataset", "split", "metric"))
 
 
 def ends(cells: pa.Table) -> Ends:

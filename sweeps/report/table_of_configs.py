@@ -220,18 +220,12 @@ def _ranking(shown: Shown) -> Mapping[_Place, Mapping[str, Any]]:
         (pc.field("stage") == content.stage) & (pc.field("metric") == shown.metric)
     ).to_pylist()
     ranked = Counter((row["epochs"], row["dataset"], row["split"]) for row in rows)
-    at_ends = {place[1:] for place in ranked if place[0] is None}
-    longest = content.ends
-    found: dict[_Place, Mapping[str, Any]] = {}
-    for row in rows:
-        label, where = row["label"], (row["dataset"], row["split"])
-        epochs = longest.of(row["stage"], label, row["epochs"])
-        # One alone is best and in the first group for certain, which says nothing.
-        alone = ranked[row["epochs"], *where] == 1
-        replaced = row["epochs"] == shown.lengths[label] and where in at_ends
-        if not alone and not replaced:
-            found[label, epochs, *where] = row
-    return found
+    # One alone is best and in the first group for certain, which says nothing.
+    return {
+        (row["label"], epochs, row["dataset"], row["split"]): row
+        for epochs, row in content.ends.placed(rows)
+        if ranked[row["epochs"], row["dataset"], row["split"]] > 1
+    }
 
 
 def _top(group: pd.DataFrame) -> float:
