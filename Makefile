@@ -109,8 +109,10 @@ $(VENV)/.slurm: | $(VENV)/bin/python
 
 # Machines to be reached by ssh, which are namespaces of this one, in the same way.
 $(VENV)/.sshd: | $(VENV)/bin/python
-	@test -x /usr/sbin/sshd && command -v ip >/dev/null || { test "$$(id -u)" = 0 && \
-	  apt-get update -qq && apt-get install -y -qq --no-install-recommends openssh-server \
-	  openssh-client iproute2 procps; } >/dev/null 2>&1 || \
-	  echo "no sshd: tests of clusters by ssh are skipped; apt-get install openssh-server iproute2"
+	@{ test -x /usr/sbin/sshd && command -v ip && command -v rsync; } >/dev/null || \
+	  { test "$$(id -u)" = 0 && apt-get update -qq && \
+	  apt-get install -y -qq --no-install-recommends openssh-server openssh-client iproute2 \
+	  procps rsync; } >/dev/null 2>&1 || \
+	  echo "no sshd, ip or rsync: tests of clusters by ssh or in a cloud are skipped;" \
+	  "apt-get install openssh-server iproute2 rsync"
 	@touch $@

@@ -6,6 +6,7 @@ import copy
 import importlib.metadata
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -199,6 +200,7 @@ def here(server: Api, monkeypatch: pytest.MonkeyPatch) -> Api:
     return server
 
 
+@pytest.mark.skipif(shutil.which("rsync") is None, reason="no rsync; apt-get install rsync")
 class TestWhatWouldNotWork:
     @pytest.mark.parametrize(("cloud", "package"), [("aws", "boto3"), ("gcp", "googleapiclient")])
     def test_without_the_clouds_package_it_is_named(
