@@ -3,9 +3,8 @@
 Every cell is a trial that trains from the first epoch on, since Ray Tune shares nothing between
 trials. The images are decoded once and lie in Ray's object store, which every trial maps. Workers
 are kept from trial to trial, the longest cells come first so that no core waits at the end, and
-Tune's log files are off. The network is in channels_last, SGD is the fused one, and no step waits
-for its loss to be read. Validation is evaluated after every epoch; the test set is evaluated, and a
-checkpoint written, at the end of a cell.
+Tune's log files are off. The loop is that of `tuned`. Validation is evaluated after every epoch;
+the test set is evaluated, and a checkpoint written, at the end of a cell.
 
 python -m tests.benchmarks.ray_best GRID FOLDER RESULTS
 """
@@ -15,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,29 +26,13 @@ from torch import nn
 from torch.nn import functional
 from torchvision.datasets import ImageFolder
 
-from tests.benchmarks.grids import BATCH_SIZE, MOMENTUM, Grid, Trained, write_trained
+from tests.benchmarks.grids import Grid, Trained, write_trained
 from tests.benchmarks.networks import network
 from tests.benchmarks.plain_ray import cluster, trained
+from tests.benchmarks.tuned import Images, Tuned
 
 _EVALUATED_AT_ONCE = 250
 _SPARE_BYTES = 200 * 2**20
-
-
-@dataclass(frozen=True)
-class Images:
-    """Some images, decoded."""
-
-    pixels: npt.NDArray[np.uint8]
-    """Shape (n, 32, 32, 3)."""
-
-    labels: npt.NDArray[np.float32]
-    """Shape (n,), 0 FAKE, 1 REAL."""
-
-    def take(self, rows: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised images of shape (b, 3, 32, 32) in channels_last, and labels of shape (b,)."""
-        pixels = torch.from_numpy(np.take(self.pixels, rows, axis=0))
-        images = pixels.float().sub_(127.5).div_(127.5).permute(0, 3, 1, 2)
-        return images, torch.from_numpy(self.labels[rows])
 
 
 def sweep(grid: Grid, folder: Path) -> list[Trained]:
@@ -99,31 +82,21 @@ def train_cell(
     cell = config["cell"]
     torch.manual_seed(cell["seed"])
     order = np.random.default_rng(cell["seed"])
-    net = network(cell["attention"]).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(net.parameters(), lr=config["lr"], momentum=MOMENTUM, fused=True)
+    tuned = Tuned(network(cell["attention"]), config["lr"])
     for epoch in range(1, cell["epochs"] + 1):
-        net.train()
-        losses = torch.zeros(())
-        shuffled = order.permutation(rows)
-        for start in range(0, len(shuffled), BATCH_SIZE):
-            images, labels = train.take(shuffled[start : start + BATCH_SIZE])
-            optimizer.zero_grad()
-            loss = functional.binary_cross_entropy_with_logits(net(images).squeeze(1), labels)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            losses += loss.detach()
-        loss_of_validation, accuracy = evaluate(net, train, validation)
+        train_loss = tuned.epoch(train, order.permutation(rows))
+        loss_of_validation, accuracy = evaluate(tuned.net, train, validation)
         metrics = {
-            "train_loss": losses.item() / -(-len(rows) // BATCH_SIZE),
+            "train_loss": train_loss,
             "loss": loss_of_validation,
             "accuracy": accuracy,
         }
         if epoch < cell["epochs"]:
             tune.report(metrics)
             continue
-        metrics["test_accuracy"] = evaluate(net, test, np.arange(len(test.labels)))[1]
+        metrics["test_accuracy"] = evaluate(tuned.net, test, np.arange(len(test.labels)))[1]
         with tempfile.TemporaryDirectory() as checkpoint:
-            torch.save(net.state_dict(), Path(checkpoint) / "weights.pt")
+            torch.save(tuned.net.state_dict(), Path(checkpoint) / "weights.pt")
             tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(checkpoint))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -22,7 +23,10 @@ from tests.benchmarks.training import (
     some_batches,
     trained,
     training,
+    with_torch,
 )
+from tests.benchmarks.tuned import Images, Tuned
+from tests.tutorial_net import Net
 
 SMALL = Size(batches=2, seeds=2, repeats=2)
 
@@ -50,13 +54,25 @@ def test_every_target_of_training_is_judged(outcomes: list[Outcome]) -> None:
     targets = {outcome.name.partition("8, ")[2]: outcome.target for outcome in outcomes}
     assert targets == {
         "own batches, vs one by one": 1.5,
+        "own batches, vs one by one with torch's own operations": 1.5,
         "own batches, vs ImageFolder and DataLoader": 5.0,
         "own batches, vs matrix products": None,
         "one shared order, vs one by one": 2.2,
+        "one shared order, vs one by one with torch's own operations": 2.2,
         "one shared order, vs ImageFolder and DataLoader": 7.0,
         "one shared order, vs matrix products": 0.5,
     }
     assert all(len(outcome.values) == SMALL.repeats for outcome in outcomes)
+
+
+def test_tuned_loop_of_torch_trains_as_much_and_learns(demo: Pack) -> None:
+    data = some_batches(demo, configuration(8), 3)
+    assert with_torch(8, range(2), data, "cpu").work == 2 * 3 * 8
+    torch.manual_seed(0)
+    loop = Tuned(Net(), lr=0.01, batch_size=8)
+    images = Images(data.pixels[data.rows], data.labels[data.rows].astype(np.float32))
+    losses = [loop.epoch(images, np.arange(24)) for _ in range(60)]
+    assert losses[-1] < 0.5 * losses[0]
 
 
 def test_flops_of_an_image_are_those_of_the_layers() -> None:

@@ -1,4 +1,4 @@
-"""Training speed: seeds stacked and one by one, matrix products alone, and the tutorial's loop."""
+"""Training speed: seeds stacked and one by one, torch's own loops, and matrix products alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from cifake.data.pack import Pack
 from cifake.models.build import build
 from cifake.training import Epoch, train
 from tests.benchmarks.measure import Outcome, Timed, cpu_seconds, in_turns, speedup, timed
+from tests.benchmarks.tuned import Images, Tuned
 from tests.benchmarks.tutorial import Tutorial
+from tests.tutorial_net import Net
 
 ORDERS = {"per_seed": "own batches", "shared": "one shared order"}
 """Values of `data_order`, and what the stack's members see."""
@@ -34,6 +36,9 @@ class _Comparison:
 
 _COMPARISONS = {
     "alone": _Comparison("one by one", "images/s", {"per_seed": 1.5, "shared": 2.2}),
+    "torch": _Comparison(
+        "one by one with torch's own operations", "images/s", {"per_seed": 1.5, "shared": 2.2}
+    ),
     "tutorial": _Comparison(
         "ImageFolder and DataLoader", "images/s", {"per_seed": 5.0, "shared": 7.0}
     ),
@@ -74,6 +79,7 @@ def training(
         "alone": lambda: one_by_one(configs["per_seed"], seeds, data, device),
         "per_seed": lambda: trained(configs["per_seed"], seeds, data, device),
         "shared": lambda: trained(configs["shared"], seeds, data, device),
+        "torch": lambda: with_torch(batch_size, seeds, data, device),
         "products": lambda: products(device),
     }
     if files is not None:
@@ -132,6 +138,21 @@ def one_by_one(config: Config, seeds: Sequence[int], data: TrainingData, device:
     """The same epochs, a seed after another."""
     each = [trained(config, [seed], data, device) for seed in seeds]
     return Timed(sum(t.work for t in each), sum(t.wall for t in each), sum(t.cpu for t in each))
+
+
+def with_torch(batch_size: int, seeds: Sequence[int], data: TrainingData, device: str) -> Timed:
+    """As many epochs of the tutorial's network in a tuned loop of torch's, a seed after another."""
+    images = Images(data.pixels[data.rows], data.labels[data.rows].astype(np.float32))
+    each = [_with_torch(batch_size, seed, images, device) for seed in seeds]
+    return Timed(sum(t.work for t in each), sum(t.wall for t in each), sum(t.cpu for t in each))
+
+
+def _with_torch(batch_size: int, seed: int, images: Images, device: str) -> Timed:
+    torch.manual_seed(seed)
+    tuned = Tuned(Net(), batch_size=batch_size, device=device)
+    rows = np.random.default_rng(seed).permutation(len(images.labels))
+    tuned.epoch(images, rows)
+    return timed(len(rows), lambda: tuned.epoch(images, rows))
 
 
 def products(device: str) -> Timed:
