@@ -80,13 +80,12 @@ def importances(spec: Spec, tried: Sequence[Proposal]) -> pa.Table:
     """
     rows: list[dict[str, Any]] = []
     if spec.search is not None:
-        scientific = [path for path in spec.scientific if path != EPOCHS]
-        for level, own in _by_study(tried, scientific).items():
+        for level, own in _by_study(tried, spec.held).items():
             for metric, mode in spec.search.objectives:
                 where = {
                     "sweep": spec.name,
                     "stage": "search",
-                    "level": level if scientific else "",
+                    "level": level if spec.held else "",
                 }
                 where |= _place(spec, metric)
                 rows += [{**where, **row} for row in _of_study(spec.search, own, metric, mode)]

@@ -154,6 +154,7 @@ def results_of(subject: Subject, store: Store, made: Mapping[str, pa.Table]) -> 
         ends=ends(subject.cells),
         proposals=tried_by(subject, store, {}),
         notes=subject.all_notes,
+        held=[] if subject.spec is None else subject.spec.held,
         resolution=subject.resolution,
     )
 

@@ -445,6 +445,11 @@ class Spec:
         return found
 
     @property
+    def held(self) -> list[str]:
+        """Scientific parameters, of which each combination of values has a study of its own."""
+        return [path for path in self.scientific if path != EPOCHS]
+
+    @property
     def evaluate(self) -> list[str]:
         """Data sets whose test split is evaluated. A search looks at validation alone."""
         if self.search is not None:

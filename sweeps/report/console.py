@@ -10,10 +10,9 @@ from sweeps.report.content import Results
 from sweeps.report.findings import answer, marks
 from sweeps.report.headline import (
     Row,
-    cell_text,
     header_text,
     headline,
-    label_columns,
+    label_cells,
     score_text,
     short_names,
 )
@@ -27,7 +26,7 @@ def print_results(results: Results, console: Console) -> None:
     """Print what a search tried, the table of configs, the answer, and its notes."""
     search = results.search
     if search is not None:
-        print_proposals(search, list(results.proposals), console)
+        print_proposals(search, list(results.proposals), results.held, console)
     summary = results.summary.filter(pc.field("stage") != "search")
     rows = headline(summary, results.compare.metrics)
     if rows:
@@ -43,7 +42,7 @@ def print_headline(rows: list[Row], results: Results, console: Console) -> None:
     """Print the headline rows as a table: on test where it was evaluated, else on validation."""
     shown = [row for row in rows if row.split == "test"] or rows
     marked = marks(results, splits=sorted({row.split for row in shown}))
-    names = label_columns(shown)
+    names, labels = label_cells(shown)
     metrics = results.compare.metrics
     seeds = "seeds" if results.search is None else "fresh seeds"
     table = Table(title=f"mean over {seeds}, ± 95 % interval", title_justify="left")
@@ -51,13 +50,12 @@ def print_headline(rows: list[Row], results: Results, console: Console) -> None:
         table.add_column(name, overflow="fold")  # rather than that a number is cut
     for name in (*map(header_text, metrics), "seeds"):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in shown[:_PRINTED]:
-        labels = [cell_text(row.label.get(name)) for name in names]
+    for row, label in zip(shown[:_PRINTED], labels, strict=False):
         values = [
             score_text(row.metrics[metric], marked.of(row.metrics[metric])) for metric in metrics
         ]
         missing = f" ({row.n_missing} missing)" if row.n_missing else ""
-        table.add_row(*labels, str(row.epochs), row.where, *values, f"{row.n}{missing}")
+        table.add_row(*label, str(row.epochs), row.where, *values, f"{row.n}{missing}")
     console.print(table)
     if len(shown) > _PRINTED:
         console.print(f"and {len(shown) - _PRINTED:,} rows more in the report", highlight=False)

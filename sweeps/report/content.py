@@ -56,6 +56,9 @@ class Results:
 
     proposals: Sequence[Proposal]
     notes: Sequence[str]
+    held: Sequence[str] = ()
+    """Parameters of which each combination of values has a study of its own."""
+
     resolution: Resolution | None = None
     """What `--until-resolved` decided; null where seeds were not added so."""
 
@@ -182,5 +185,6 @@ class Content:
             ends=self.ends,
             proposals=self.proposals,
             notes=self.notes,
+            held=[] if self.spec is None else self.spec.held,
             resolution=self.resolution,
         )

@@ -56,7 +56,7 @@ def answer(results: Results) -> str:
         ranked = _as_raced(ranked, race)
     if not ranked:
         if results.search is not None:
-            return best_sentence(results.search, list(results.proposals))
+            return best_sentence(results.search, list(results.proposals), results.held)
         return "No run has been evaluated yet."
     leader = ranked[0]
     place = {name: leader[name] for name in _PLACE}

@@ -15,6 +15,9 @@ from sweeps.aggregate import label_order
 
 HEADLINE_METRICS = ("accuracy", "auroc")
 
+PARAMETERS_A_TABLE = 6
+"""Columns of parameters that a table has at most."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -71,6 +74,19 @@ def label_columns(rows: list[Row]) -> list[str]:
     """Parameters that tell the rows apart; where none does, the first."""
     labels = [row.label for row in rows]
     return varying(labels) or list(labels[0] if labels else ())[:1]
+
+
+def label_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """What tells rows apart: heads, and the cells of each row.
+
+    A column a parameter; where they are many, one for all.
+    """
+    names = label_columns(list(rows))
+    if len(names) <= PARAMETERS_A_TABLE:
+        return names, [[cell_text(row.label.get(name)) for name in names] for row in rows]
+    labels = [json.dumps(row.label) for row in rows]
+    named = config_names(list(dict.fromkeys(labels)))
+    return ["config"], [[named[label]] for label in labels]
 
 
 def varying(labels: Sequence[Mapping[str, Any]]) -> list[str]:

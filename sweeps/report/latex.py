@@ -16,7 +16,7 @@ from sweeps.report.ends import Ends
 from sweeps.report.findings import Marks, marks
 from sweeps.report.headline import Row, cell_text, headline, varying
 from sweeps.report.tex import Column, TexTable, draw, escape, identifier
-from sweeps.report.tried import best_sentence, proposal_table
+from sweeps.report.tried import best_sentence, outcome_table, studies
 from sweeps.words import counted
 
 FOLDER = "tables"
@@ -226,19 +226,28 @@ def _lengths(row: Mapping[str, Any], longest: Ends) -> str:
 
 
 def tried(content: Content) -> Iterator[TexTable]:
-    """What a search tried, best first."""
+    """What a search tried, a table for each study, best first."""
     search = None if content.spec is None else content.spec.search
-    if search is None or not content.proposals:
+    if search is None:
         return
-    every = list(content.proposals)
-    header, rows = proposal_table(search, every[:MAX_ROWS])
-    sentence = best_sentence(search, every)
-    yield TexTable(
-        caption=" ".join([f"{escape(content.name)}: {escape(sentence)}", *_left_out(every)]),
-        label=identifier(content.name, "search"),
-        columns=[Column(title=_last(name)) for name in header],
-        groups=[[[escape(cell) for cell in row] for row in rows]],
-    )
+    for study in studies(content.proposals, content.results.held):
+        shown = study.tried[:MAX_ROWS]
+        named = _Labels([proposal.label for proposal in shown])
+        header, rows = outcome_table(search, shown)
+        of = [study.name] if study.name else []
+        title = escape(", ".join([content.name, *of]))
+        sentence = escape(best_sentence(search, study.tried))
+        yield TexTable(
+            caption=" ".join([f"{title}: {sentence}", *_left_out(study.tried)]),
+            label=identifier(content.name, "search", *of),
+            columns=[*named.columns, *(Column(title=_last(name)) for name in header)],
+            groups=[
+                [
+                    [*named.cells(proposal.label), *map(escape, row)]
+                    for proposal, row in zip(shown, rows, strict=True)
+                ]
+            ],
+        )
 
 
 class _Labels:

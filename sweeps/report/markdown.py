@@ -16,17 +16,16 @@ from sweeps.report.content import Content, Results, foremost
 from sweeps.report.findings import Marks, answer, marks
 from sweeps.report.headline import (
     Row,
-    cell_text,
     header_text,
     headline,
-    label_columns,
+    label_cells,
     label_text,
     score_text,
     varying,
 )
 from sweeps.report.race_frames import look_table
 from sweeps.report.shown import shown
-from sweeps.report.tried import best_sentence, proposal_table
+from sweeps.report.tried import best_sentence, proposal_table, studies
 from sweeps.spec import Search
 from sweeps.words import after
 
@@ -37,6 +36,9 @@ Trained again with seeds that chose nothing, and evaluated on test for the first
 
 REPORT = "report.md"
 """The file that a reader opens first."""
+
+MAX_PROPOSALS = 50
+"""Proposals in the table of a study; the page has the rest."""
 
 MAX_COMPARISONS = 45
 """Comparisons in the table; the parquet table has the rest."""
@@ -59,7 +61,7 @@ def markdown(content: Content, figures: Sequence[Picture]) -> str:
     rows = headline(summary, results.compare.metrics)
     parts = [f"# {inline(content.name)}", inline(content.question)]
     if search is not None:
-        parts += search_findings(search, content.proposals)
+        parts += search_findings(search, content.proposals, results.held)
     if search is None or rows:
         parts += [*([] if search is None else [CONFIRMED]), *grid_findings(rows, results)]
     states = content.runs.to_pylist()
@@ -87,14 +89,29 @@ def grid_findings(rows: list[Row], results: Results) -> list[str]:
     return [inline(answer(results)), table, _notes(rows, metrics, marked)]
 
 
-def search_findings(search: Search, proposals: Sequence[Proposal]) -> list[str]:
-    """The best proposal of a search, and the table of all."""
+def search_findings(
+    search: Search, proposals: Sequence[Proposal], held: Sequence[str] = ()
+) -> list[str]:
+    """The best proposals of a search, and a table of those of each study.
+
+    Args:
+        search: the specification's.
+        proposals: best first.
+        held: parameters of which each combination of values has a study.
+    """
     tried = list(proposals)
-    sentence = inline(best_sentence(search, tried))
-    if not tried:
-        return [sentence]
-    header, rows = proposal_table(search, tried)
-    return [sentence, markdown_table([*map(inline, header)], [[*map(inline, row)] for row in rows])]
+    parts = [inline(best_sentence(search, tried, held))]
+    for study in studies(tried, held):
+        header, rows = proposal_table(search, study.tried[:MAX_PROPOSALS])
+        if study.name:
+            parts.append(f"## Proposals: {inline(study.name)}")
+        cells = [[*map(inline, row)] for row in rows]
+        parts.append(markdown_table([*map(inline, header)], cells))
+        if len(study.tried) > MAX_PROPOSALS:
+            parts.append(
+                f"The best {MAX_PROPOSALS} of {len(study.tried)} proposals; the page has all."
+            )
+    return parts
 
 
 def inline(text: object) -> str:
@@ -129,11 +146,11 @@ def markdown_table(header: list[str], rows: list[list[str]]) -> str:
 def _table(rows: list[Row], metrics: Sequence[str], marked: Marks) -> str:
     if not rows:
         return "No run has been evaluated yet."
-    names = label_columns(rows)
+    names, labels = label_cells(rows)
     header = [*map(inline, names), "epochs", "evaluated on", *map(header_text, metrics), "seeds"]
     body = [
         [
-            *(inline(cell_text(row.label.get(name))) for name in names),
+            *map(inline, label),
             str(row.epochs),
             inline(row.where),
             *(
@@ -142,7 +159,7 @@ def _table(rows: list[Row], metrics: Sequence[str], marked: Marks) -> str:
             ),
             str(row.n) + (f" ({row.n_missing} missing)" if row.n_missing else ""),
         ]
-        for row in rows
+        for row, label in zip(rows, labels, strict=True)
     ]
     return markdown_table(header, body)
 

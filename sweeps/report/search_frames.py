@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 import pyarrow.compute as pc
 
-from cifake.parameters import EPOCHS
 from sweeps.aggregate import frame
 from sweeps.report.content import Content
 from sweeps.report.headline import cell_text
+from sweeps.report.tried import study_name
 from sweeps.spec import Dimension, Search
 
 MAX_PROPOSALS = 1000
@@ -49,7 +48,7 @@ def history(content: Content) -> pd.DataFrame:
     first, better = search.objectives[0]
     rows = [
         {
-            "study": _study(content, proposal.label),
+            "study": study_name(proposal.label, content.results.held),
             "order": order.get(json.dumps(dict(proposal.label), sort_keys=True), len(order)),
             "metric": first,
             "value": proposal.reached.scores[first],
@@ -153,12 +152,6 @@ def _order(content: Content) -> dict[str, int]:
     """Places of proposals: the cells of a search stand in the order in which they were made."""
     labels = content.cells.filter(pc.field("stage") == "search")["label"].to_pylist()
     return {label: place for place, label in enumerate(dict.fromkeys(labels))}
-
-
-def _study(content: Content, label: Mapping[str, Any]) -> str:
-    """The scientific values that a study holds fixed."""
-    held = [] if content.spec is None else [n for n in content.spec.scientific if n != EPOCHS]
-    return " · ".join(cell_text(label[name]) for name in held if label.get(name) is not None)
 
 
 def _position(dimension: Dimension, value: Any) -> float:

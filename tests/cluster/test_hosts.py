@@ -176,7 +176,7 @@ def test_up_twice_is_harmless(running: Lab) -> None:
 def test_sweep_ends_with_the_tables_of_one_machine_though_a_worker_dies_and_another_joins(
     running: Lab, tmp_path: Path
 ) -> None:
-    spec, store = write_spec(tmp_path, epochs=6, seeds=6), running.url("joined")
+    spec, store = write_spec(tmp_path, epochs=20, seeds=6), running.url("joined")
     job = running.submit(spec, store)
     running.wait_for_epochs(store, 1)
     running.network.machines["n3"].die()

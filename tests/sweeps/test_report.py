@@ -375,10 +375,48 @@ def test_a_score_to_be_reached_is_told_with_its_time() -> None:
     assert nothing.startswith("No proposal of 1 reached a validation.accuracy of 0.9; nearest: ")
 
 
+def test_every_study_of_a_search_has_its_best_told_and_a_table_of_its_own_parameters() -> None:
+    tried = [
+        proposal(0.9, model="base", lr=0.1, leaves=None),
+        *(proposal(0.8, model="statistics", lr=None, leaves=n) for n in range(15, 66)),
+    ]
+    sentence, base, rows, statistics, others, left = search_findings(SEARCH, tried, ["model"])
+    assert "Best of 52 proposals after 2 epochs: validation.accuracy 0.9000 with" in sentence
+    assert "Of statistics, best after 2 epochs: validation.accuracy 0.8000 with" in sentence
+    assert (base, statistics) == ("## Proposals: base", "## Proposals: statistics")
+    assert (rows.count("\n"), others.count("\n")) == (2, 51)
+    assert ("lr" in rows, "leaves" in rows) == (True, False)
+    assert ("lr" in others, "leaves" in others) == (False, True)
+    assert left == "The best 50 of 51 proposals; the page has all."
+
+
+def test_many_parameters_of_proposals_are_a_line_each_on_a_console() -> None:
+    names = [f"parameter{n}" for n in range(7)]
+    tried = [proposal(0.9 - n / 100, **dict.fromkeys(names, 1000 + n)) for n in range(6)]
+    console = Console(file=io.StringIO(), width=80)
+    print_proposals(SEARCH, tried, [], console)
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    (first,) = [line for line in lines if line.startswith("│ parameter0 ")]
+    assert [cell.strip() for cell in first.strip("│").split("│")][1:] == [
+        *map(str, range(1000, 1005))
+    ]
+
+
+def test_many_parameters_of_configs_stand_in_one_column() -> None:
+    labels = [{f"optimizer.parameter{n}": base + n for n in range(7)} for base in (100, 200)]
+    content = content_of(cells_of(labels, [1], 6), evaluations_of(labels, [1], 6))
+    text = printed(content, width=80)
+    assert "┃ config" in text
+    assert "parameter0 100" in text
+    found = files(content)["report.md"].decode()
+    assert "| config | epochs |" in found
+
+
 def test_a_search_without_values_says_so() -> None:
     assert search_findings(SEARCH, []) == ["No proposal has a value yet."]
     console = Console(file=io.StringIO(), width=120)
-    print_proposals(SEARCH, [], console)
+    print_proposals(SEARCH, [], [], console)
     assert isinstance(console.file, io.StringIO)
     assert "No proposal has a value yet." in console.file.getvalue()
 
