@@ -2,8 +2,8 @@
 
 Tables, specification, forecasts, the report as Markdown without its figures, and the scores of
 classes at the lengths asked for: all of it small, and enough to make the README's first table again
-and to check what LOG.md says. Runs stay in the store, and with them their curves over thresholds,
-unless these are asked for.
+and to check what LOG.md says. Runs stay in the store, and with them their curves over thresholds
+and what each epoch took, unless these are asked for.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def keep(study: str, store: Store, results: Path, details: Sequence[RunTable]) -
     told = tables.decode("summary", contents["summary.parquet"])["dataset"].unique()
     for detail in details:
         rows = store.read_many(runs, detail)
-        rows = rows_of_cells(cells, rows.filter(pc.field("dataset").isin(told.to_pylist())))
+        if "dataset" in rows.column_names:
+            rows = rows_of_cells(cells, rows.filter(pc.field("dataset").isin(told.to_pylist())))
         write_aside(folder / f"{detail}.parquet", tables.encode(detail, rows))
     return folder
 
@@ -91,11 +92,13 @@ def main() -> int:
     parser.add_argument("studies", nargs="+", metavar="STUDY")
     parser.add_argument("--store", metavar="PLACE")
     parser.add_argument("--thresholds", action="store_true", help="keep the curves, too")
+    parser.add_argument("--seconds", action="store_true", help="keep the table of epochs, too")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
     given = parser.parse_args()
     try:
         store = Store.open(usual_root(given.store), create=False)
-        details: list[RunTable] = ["classes", "thresholds"] if given.thresholds else ["classes"]
+        details: list[RunTable] = ["classes"]
+        details += ["thresholds"] * given.thresholds + ["epochs"] * given.seconds
         for study in given.studies:
             print(f"wrote {keep(study, store, given.results, details)}")
     except InputError as error:
