@@ -68,7 +68,7 @@ def keep(study: str, store: Store, results: Path, details: Sequence[RunTable]) -
     told = tables.decode("summary", contents["summary.parquet"])["dataset"].unique()
     for detail in details:
         rows = store.read_many(runs, detail)
-        if "dataset" in rows.column_names:
+        if detail != "epochs":  # a cell hangs on all that came before it
             rows = rows_of_cells(cells, rows.filter(pc.field("dataset").isin(told.to_pylist())))
         write_aside(folder / f"{detail}.parquet", tables.encode(detail, rows))
     return folder
@@ -91,14 +91,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("studies", nargs="+", metavar="STUDY")
     parser.add_argument("--store", metavar="PLACE")
-    parser.add_argument("--thresholds", action="store_true", help="keep the curves, too")
-    parser.add_argument("--seconds", action="store_true", help="keep the table of epochs, too")
+    parser.add_argument(
+        "--with",
+        dest="more",
+        action="append",
+        default=[],
+        choices=["epochs", "thresholds"],
+        help="keep that table, too: what each epoch took, or the curves over thresholds",
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
     given = parser.parse_args()
     try:
         store = Store.open(usual_root(given.store), create=False)
-        details: list[RunTable] = ["classes"]
-        details += ["thresholds"] * given.thresholds + ["epochs"] * given.seconds
+        details: list[RunTable] = ["classes", *given.more]
         for study in given.studies:
             print(f"wrote {keep(study, store, given.results, details)}")
     except InputError as error:

@@ -32,11 +32,10 @@ def confirm_cells(spec: Spec, search: Search, store: Store, tried: Sequence[Cell
         return []
     run_ids = sorted({cell.run_id for cell in tried})
     tables = {name: store.read_many(run_ids, name) for name in RUN_TABLES}
-    scientific = [path for path in spec.scientific if path in _labels(tried)]
     ranked = proposals(search, cells_table(tried), tables)
     chosen = {
         json.dumps(dict(proposal.label), sort_keys=True): proposal.reached.epoch
-        for proposal in best(ranked, scientific, search.confirm.top)
+        for proposal in best(ranked, spec.held, search.confirm.top)
     }
     variants = {
         (cell.variant.label_json, cell.variant.epochs): cell.variant
@@ -50,7 +49,3 @@ def confirm_cells(spec: Spec, search: Search, store: Store, tried: Sequence[Cell
             for (label, _), variant in variants.items()
         }
     return make_cells(variants.values(), confirming.seeds, "confirm")
-
-
-def _labels(cells: Sequence[Cell]) -> set[str]:
-    return {path for cell in cells for path in cell.variant.label}

@@ -14,7 +14,7 @@ import pyarrow as pa
 from cifake import tables
 from cifake.parameters import EPOCHS
 from sweeps.aggregate import frame
-from sweeps.proposals import Proposal
+from sweeps.proposals import Proposal, by_study
 from sweeps.report.headline import meaningful
 from sweeps.spec import Dimension, Search, Spec
 from sweeps.statistics import Level, Term, decompose
@@ -80,7 +80,9 @@ def importances(spec: Spec, tried: Sequence[Proposal]) -> pa.Table:
     """
     rows: list[dict[str, Any]] = []
     if spec.search is not None:
-        for level, own in _by_study(tried, spec.held).items():
+        # A study has its rows even where none of its proposals reached their end.
+        for level, every in sorted(by_study(tried, spec.held).items()):
+            own = [proposal for proposal in every if proposal.counts]
             for metric, mode in spec.search.objectives:
                 where = {
                     "sweep": spec.name,
@@ -179,17 +181,6 @@ def _level_row(level: Level) -> dict[str, Any]:
 
 
 # A search.
-
-
-def _by_study(tried: Sequence[Proposal], scientific: Sequence[str]) -> dict[str, list[Proposal]]:
-    """The proposals of each study that reached their end, by its scientific values as JSON."""
-    found: dict[str, list[Proposal]] = {}
-    for proposal in tried:
-        level = {path: proposal.label[path] for path in scientific if path in proposal.label}
-        own = found.setdefault(json.dumps(level, sort_keys=True), [])
-        if proposal.counts:
-            own.append(proposal)
-    return dict(sorted(found.items()))
 
 
 def _place(spec: Spec, metric: str) -> dict[str, str]:

@@ -94,22 +94,24 @@ def _is_there(search: Search, reached: Reached) -> bool:
     return reach is not None and reach.short(reached.scores[reach.metric]) <= 0
 
 
-def best(tried: Sequence[Proposal], scientific: Sequence[str], top: int) -> list[Proposal]:
-    """The best proposals, so many for each study.
+def by_study(tried: Sequence[Proposal], held: Sequence[str]) -> dict[str, list[Proposal]]:
+    """The proposals of each study, by its scientific values as JSON.
 
     Args:
-        tried: best first.
-        scientific: parameters whose combinations have a study each.
-        top: how many of each.
+        tried: best first; so are those of each study, and the studies by their best.
+        held: parameters of which each combination of values has a study.
     """
-    taken: dict[str, int] = {}
-    chosen = []
+    found: dict[str, list[Proposal]] = {}
     for proposal in tried:
-        study = json.dumps([proposal.label.get(path) for path in scientific])
-        if proposal.counts and taken.get(study, 0) < top:
-            taken[study] = taken.get(study, 0) + 1
-            chosen.append(proposal)
-    return chosen
+        values = {path: proposal.label[path] for path in held if path in proposal.label}
+        found.setdefault(json.dumps(values, sort_keys=True), []).append(proposal)
+    return found
+
+
+def best(tried: Sequence[Proposal], held: Sequence[str], top: int) -> list[Proposal]:
+    """The best proposals, so many for each study; `tried` and `held` as `by_study` takes them."""
+    studies = by_study([proposal for proposal in tried if proposal.counts], held)
+    return [proposal for own in studies.values() for proposal in own[:top]]
 
 
 def _ordered(search: Search, found: Sequence[Proposal]) -> list[Proposal]:

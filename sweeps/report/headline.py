@@ -15,7 +15,7 @@ from sweeps.aggregate import label_order
 
 HEADLINE_METRICS = ("accuracy", "auroc")
 
-PARAMETERS_A_TABLE = 6
+MOST_PARAMETERS = 6
 """Columns of parameters that a table has at most."""
 
 
@@ -82,7 +82,7 @@ def label_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     A column a parameter; where they are many, one for all.
     """
     names = label_columns(list(rows))
-    if len(names) <= PARAMETERS_A_TABLE:
+    if len(names) <= MOST_PARAMETERS:
         return names, [[cell_text(row.label.get(name)) for name in names] for row in rows]
     labels = [json.dumps(row.label) for row in rows]
     named = config_names(list(dict.fromkeys(labels)))

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sweeps.proposals import Proposal
-from sweeps.report.headline import PARAMETERS_A_TABLE, cell_text
+from sweeps.proposals import Proposal, by_study
+from sweeps.report.headline import MOST_PARAMETERS, cell_text
 from sweeps.spec import Search
 from sweeps.words import counted
 
@@ -39,10 +39,8 @@ def studies(tried: Sequence[Proposal], held: Sequence[str]) -> list[Study]:
         tried: best first.
         held: parameters of which each combination of values has a study.
     """
-    found: dict[str, list[Proposal]] = {}
-    for proposal in tried:
-        found.setdefault(study_name(proposal.label, held), []).append(proposal)
-    return [Study(name if len(found) > 1 else "", own) for name, own in found.items()]
+    found = by_study(tried, held).values()
+    return [Study(study_name(own[0].label, held) if len(found) > 1 else "", own) for own in found]
 
 
 def study_name(label: Mapping[str, Any], held: Sequence[str]) -> str:
@@ -167,7 +165,7 @@ def print_proposals(
 
 def _printed(search: Search, study: Study) -> Table:
     """The best of a study."""
-    by_line = len(_parameters(study.tried)) > PARAMETERS_A_TABLE
+    by_line = len(_parameters(study.tried)) > MOST_PARAMETERS
     header, rows = proposal_table(search, study.tried[: _LINES if by_line else _SHOWN])
     short = [name if name in search.read else name.rpartition(".")[2] for name in header]
     title = f"the best {len(rows)}" + (f" of {study.name}" if study.name else "")

@@ -136,15 +136,13 @@ def trained(config: Config, seeds: Sequence[int], data: TrainingData, device: st
 
 def one_by_one(config: Config, seeds: Sequence[int], data: TrainingData, device: str) -> Timed:
     """The same epochs, a seed after another."""
-    each = [trained(config, [seed], data, device) for seed in seeds]
-    return Timed(sum(t.work for t in each), sum(t.wall for t in each), sum(t.cpu for t in each))
+    return _in_sum([trained(config, [seed], data, device) for seed in seeds])
 
 
 def with_torch(batch_size: int, seeds: Sequence[int], data: TrainingData, device: str) -> Timed:
     """As many epochs of the tutorial's network in a tuned loop of torch's, a seed after another."""
     images = Images(data.pixels[data.rows], data.labels[data.rows].astype(np.float32))
-    each = [_with_torch(batch_size, seed, images, device) for seed in seeds]
-    return Timed(sum(t.work for t in each), sum(t.wall for t in each), sum(t.cpu for t in each))
+    return _in_sum([_with_torch(batch_size, seed, images, device) for seed in seeds])
 
 
 def _with_torch(batch_size: int, seed: int, images: Images, device: str) -> Timed:
@@ -153,6 +151,10 @@ def _with_torch(batch_size: int, seed: int, images: Images, device: str) -> Time
     rows = np.random.default_rng(seed).permutation(len(images.labels))
     tuned.epoch(images, rows)
     return timed(len(rows), lambda: tuned.epoch(images, rows))
+
+
+def _in_sum(each: Sequence[Timed]) -> Timed:
+    return Timed(sum(t.work for t in each), sum(t.wall for t in each), sum(t.cpu for t in each))
 
 
 def products(device: str) -> Timed:
