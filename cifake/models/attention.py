@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from cifake.config import AttentionOptions
+from cifake.models.moments import var_mean
 
 
 class StyleRecalibration(nn.Module):
@@ -51,7 +52,7 @@ class StyleRecalibration(nn.Module):
         if self.pool == "mean":
             style = x.mean((2, 3)) * weight[:, 0]
         else:
-            variance, mean = torch.var_mean(x, dim=(2, 3), correction=self.correction)
+            variance, mean = var_mean(x, self.correction)
             deviation = (variance + self.eps).sqrt()
             both = self.pool == "both"
             style = (
