@@ -50,7 +50,7 @@ BEST = Rival(
     "tests.benchmarks.ray_best",
     "plain Ray Tune at its best",
     {"per_seed": 4.5, "shared": 6.0},
-    Grid(train_images=8_000, validation=400, test=1_600),
+    Grid(train_images=16_000, validation=800, test=3_200),
 )
 
 
