@@ -157,7 +157,9 @@ SPEEDS = st.lists(st.floats(5_000, 50_000), min_size=12, max_size=12)
 
 
 @given(runs=st.integers(1, 12), speeds=SPEEDS)
-def test_the_best_width_is_the_fastest_of_few_measured(runs: int, speeds: list[float]) -> None:
+def test_the_best_width_is_the_widest_of_the_fastest_of_few_measured(
+    runs: int, speeds: list[float]
+) -> None:
     speed = Speeds(dict(enumerate(speeds, 1)))
     best = best_width(Config(), runs, speed)
     assert 1 <= best <= runs
@@ -168,18 +170,19 @@ def test_the_best_width_is_the_fastest_of_few_measured(runs: int, speeds: list[f
     assert speed.asked == sorted(set(speed.asked))
     assert speed.asked[-1] <= runs
     assert len(speed.asked) <= 5
-    assert speed(best) == max(speed(width) for width in set(speed.asked))
+    as_good = 0.95 * max(speed(width) for width in set(speed.asked))
+    assert best == max(width for width in set(speed.asked) if speed(width) >= as_good)
 
 
 @given(runs=st.integers(2, 12), growth=st.floats(1.0, 2.0))
-def test_a_stack_that_only_gets_faster_holds_all_runs(runs: int, growth: float) -> None:
+def test_a_stack_that_never_gets_slower_holds_all_runs(runs: int, growth: float) -> None:
     speed = Speeds({width: 5_000 * growth**width for width in range(1, runs + 1)})
-    assert best_width(Config(), runs, speed) == (runs if growth > 1 else 1)
+    assert best_width(Config(), runs, speed) == runs
     assert speed.asked[-1] == runs
 
 
 def test_nothing_wider_is_measured_than_what_is_clearly_worse() -> None:
-    speed = Speeds({1: 5_000.0, 2: 10_000.0, 3: 8_000.0, 6: 99_000.0, 12: 99_000.0})
+    speed = Speeds({1: 5_000.0, 2: 10_000.0, 3: 7_900.0, 6: 99_000.0, 12: 99_000.0})
     assert best_width(Config(), 12, speed) == 2
     assert speed.asked == [1, 2, 3]
 
@@ -205,4 +208,4 @@ def test_long_steps_are_not_stacked_on_a_processor() -> None:
     speeds = {1: 500.0, 2: 900.0, 3: 900.0, 6: 900.0}
     assert best_width(Config(), 6, Speeds(speeds)) == 1
     assert best_width(Config(), 6, Speeds(speeds), "cpu:0") == 1
-    assert best_width(Config(), 6, Speeds(speeds), "cuda") == 2
+    assert best_width(Config(), 6, Speeds(speeds), "cuda") == 6

@@ -117,7 +117,7 @@ def test_a_task_without_a_width_makes_its_stacks_as_wide_as_is_fastest(
     stacks: list[tuple[int, ...]],
 ) -> None:
     def images_per_second(_: Config, __: object, width: int, **___: object) -> float:
-        return 1e6 if width == fastest else 0.95e6
+        return 1e6 if width == fastest else 0.9e6
 
     monkeypatch.setattr(speed, "images_per_second", images_per_second)
     task = replace(tiny(tmp_path, range(4), 1), width=None)
