@@ -14,8 +14,8 @@ from itertools import product
 from cifake.stacks import chunks
 
 ENOUGH = 0.08
-"""Nothing is split to end sooner than this share above the least time that is possible: seconds come
-from speeds that are known no better, and what is split is slower."""
+"""Nothing is split to end sooner than this share above the least time that is possible: seconds
+come from speeds that are known no better, and what is split is slower."""
 
 SPLIT_GAIN = 0.02
 """Of plans whose makespans are within this share of each other, that of fewest stacks is taken."""
