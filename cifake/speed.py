@@ -12,26 +12,41 @@ _BATCHES = 12
 _FEW_BATCHES = 2
 _REPEATS = 2
 _MOST_REPEATS = 50
+"""Epochs that are timed at least and at most, so long as they do not take long enough."""
+
 _FAST_ENOUGH = 1.0
 """Seconds that a few batches may take for more of them to be measured."""
 
 _LONG_ENOUGH = 0.25
-"""Seconds to measure at least: what else a machine does slows tenths of a second down."""
+"""Seconds that are timed, since what else a machine does decides over hundredths of a second."""
 
 
 def images_per_second(config: Config, data: TrainingData, width: int, device: str = "cpu") -> float:
     """Training images a second of a stack, all its seeds together, from a few real batches."""
-    begun = _measured(config, data, width, device, _FEW_BATCHES, at_least=0)
-    if begun.seconds > _FAST_ENOUGH:
-        return begun.images / begun.seconds
-    best = _measured(config, data, width, device, _BATCHES, at_least=_LONG_ENOUGH)
-    return best.images / best.seconds
+    fastest = _fastest(config, data, width, device, _FEW_BATCHES)
+    if fastest.seconds <= _FAST_ENOUGH:
+        fastest = _fastest(config, data, width, device, _BATCHES, at_least=_LONG_ENOUGH)
+    return fastest.images / fastest.seconds
 
 
-def _measured(
-    config: Config, data: TrainingData, width: int, device: str, batches: int, at_least: float
+def _fastest(
+    config: Config,
+    data: TrainingData,
+    width: int,
+    device: str,
+    batches: int,
+    at_least: float = 0.0,
 ) -> Epoch:
-    """The fastest of some short epochs, which take so many seconds; the first one warms up."""
+    """The fastest of some short epochs after one that warms up.
+
+    Args:
+        config: what is trained.
+        data: real images.
+        width: seeds of the stack.
+        device: where it is trained.
+        batches: of each epoch.
+        at_least: seconds that all of them are to take.
+    """
     few = TrainingData(data.pixels, data.labels, data.rows[: batches * config.batch_size])
     epochs: list[Epoch] = []
 
