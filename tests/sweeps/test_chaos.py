@@ -51,7 +51,7 @@ WORKERS = {"trial", "worker"}
 SWEEP = (
     "demo",
     "--set",
-    f"epochs=[2,{40 + 8 * KILLS}]",
+    f"epochs=[2,{40 + 2 * KILLS}]",
     "--set",
     "seed=2",
     "--set",
