@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from tests.ports import free_port
 
 BUCKET = "bucket"
 KEY, SECRET = "key", "secret"
@@ -15,8 +16,7 @@ WEED = Path(sys.executable).parent / "weed"
 """SeaweedFS, as its package on PyPI installs it."""
 
 _READY_WITHIN = 60.0
-_GRPC = 10_000
-"""Each of SeaweedFS's servers listens on a second port so far above its first."""
+_SERVERS = ("master", "volume", "filer", "s3")
 
 
 class ObjectStore:
@@ -30,7 +30,10 @@ class ObjectStore:
     def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         self.folder = folder
         self.address = address
-        self.ports = {name: _free_port() for name in ("master", "volume", "filer", "s3")}
+        self.ports = {name: free_port() for name in _SERVERS}
+        self.inner_ports = {name: free_port() for name in _SERVERS}
+        """On which they speak to each other."""
+
         identity = {
             "name": "tests",
             "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
@@ -57,6 +60,7 @@ class ObjectStore:
     def start(self) -> None:
         """Start it and wait until it answers."""
         ports = [f"-{name}.port={port}" for name, port in self.ports.items()]
+        ports += [f"-{name}.port.grpc={port}" for name, port in self.inner_ports.items()]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -111,19 +115,3 @@ class ObjectStore:
         except BaseError:
             return False
         return True
-
-
-def _free_port() -> int:
-    """One whose second is a port too."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            if port + _GRPC < 2**16:
-                return port
-            port -= _GRPC
-            try:
-                second.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port

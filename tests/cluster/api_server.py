@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.ports import free_ports
 
 _READY_WITHIN = 120.0
 _ADMIN, _USER = "admin-token", "user-token"
@@ -39,7 +40,7 @@ class ApiServer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.port, self._etcd, self._peers = (_free_port() for _ in range(3))
+        self.port, self._etcd, self._peers = free_ports(3)
         self.kubeconfig = folder / "kubeconfig"
 
     def start(self) -> None:
@@ -128,9 +129,3 @@ class ApiServer:
             timeout=60,
         )
         return result.returncode == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

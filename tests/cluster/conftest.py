@@ -1,9 +1,8 @@
-"""What the tests of `cluster` share: the command, ports that nobody uses, and a laboratory."""
+"""What the tests of `cluster` share: the command and a laboratory."""
 
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,22 +14,6 @@ from tests.cluster.lab import Lab
 from tests.object_store import WEED, ObjectStore
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="session")
-def free_ports() -> Callable[[int], list[int]]:
-    """So many ports that nobody listens on."""
-
-    def find(count: int) -> list[int]:
-        probes = [socket.socket() for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        ports = [int(probe.getsockname()[1]) for probe in probes]
-        for probe in probes:
-            probe.close()
-        return ports
-
-    return find
 
 
 @pytest.fixture(scope="session")

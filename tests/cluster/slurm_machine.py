@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from tests.ports import free_ports
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue")
 NODES, CORES = 3, 2
 
@@ -165,7 +167,7 @@ class SlurmMachine:
 
     def _configure(self) -> None:
         host = socket.gethostname().partition(".")[0]
-        controller, *ports = _free_ports(NODES + 1)
+        controller, *ports = free_ports(NODES + 1)
         nodes = "\n".join(
             f"NodeName=node{number} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
             f"CPUs={CORES} RealMemory=4000 Gres=gpu:1 State=UNKNOWN"
@@ -241,11 +243,3 @@ def _read(pid: int, name: str) -> bytes:
         return Path("/proc", str(pid), name).read_bytes()
     except OSError:
         return b""
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]

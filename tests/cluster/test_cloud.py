@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from cluster.launchers.cloud import Aws, Cloud, Gcp
 from cluster.profile import read_profile, shipped
 from tests.cluster import fake_ec2, golden
 from tests.cluster.fake_ec2 import Api
+from tests.ports import free_port
 
 pytestmark = pytest.mark.alone
 
@@ -182,12 +183,10 @@ class TestPermissions:
 
 
 @pytest.fixture(scope="module")
-def server(
-    tmp_path_factory: pytest.TempPathFactory, free_ports: Callable[[int], list[int]]
-) -> Iterator[Api]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """AWS's API on this machine."""
     folder = tmp_path_factory.mktemp("api")
-    with fake_ec2.api("127.0.0.1", free_ports(1)[0], folder / "log") as made:
+    with fake_ec2.api("127.0.0.1", free_port(), folder / "log") as made:
         made.make_roles("cifake-head", "cifake-worker")
         yield made
 

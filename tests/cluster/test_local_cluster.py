@@ -24,6 +24,7 @@ from cluster.launchers.machines import mark_of, state
 from cluster.profile import read_profile, shipped
 from cluster.state import folder_of
 from cluster.token import token_path
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.alone
 
@@ -69,9 +70,7 @@ class Cluster:
 
 
 @pytest.fixture(scope="module")
-def make_profile(
-    tmp_path_factory: pytest.TempPathFactory, free_ports: Callable[[int], list[int]]
-) -> Callable[..., Cluster]:
+def make_profile(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Cluster]:
     """Write a profile of a cluster with one core, on ports of its own."""
 
     def make(name: str, port: int | None = None) -> Cluster:

@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.ports import free_port
 
 _READY_WITHIN = 120.0
 _STORE_BYTES = 80 * 2**20
@@ -62,9 +63,7 @@ class Raylets:
         self.folder = folder
         # A socket's path has at most 107 characters.
         self.scratch = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.environment = {
             **environment,
             "RAY_AUTH_MODE": "token",

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -43,6 +42,7 @@ from sweeps.serve.outputs import read_output
 from sweeps.serve.server import LOOPBACK, open_server
 from sweeps.spec import Spec
 from sweeps.store import Store
+from tests.ports import free_port
 from tests.sweeps.trials import planned, train
 
 pytestmark = pytest.mark.alone
@@ -487,12 +487,6 @@ def test_the_page_follows_the_runs_of_a_store(root: str, parse_text: Callable[..
     assert read_output(store.sweep("served"), "summary.parquet") is not None
     assert read_output(store.sweep("served"), "figures/thresholds.png") is not None
     assert read_output(store.sweep("served"), "missing.png") is None
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind((LOOPBACK, 0))
-        return int(found.getsockname()[1])
 
 
 def test_the_command_serves_until_it_is_interrupted(
