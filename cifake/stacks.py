@@ -19,6 +19,10 @@ _LONG_STEP = 0.02
 _WORSE = 0.8
 """Share of the best speed below which no wider stack is tried."""
 
+_TURNS = 3
+"""How often all widths are timed, one after another: a core of a shared machine can be slow for
+seconds, and that shall not decide between two widths."""
+
 _AS_GOOD = 0.95
 """Share of the best speed that is as good: a core of a shared machine varies by more in seconds."""
 
@@ -109,7 +113,8 @@ def best_width(
     Args:
         config: what is trained.
         runs: seeds at most.
-        speed: images a second by width, all seeds together.
+        speed: measures images a second by width, all seeds together; asked in turns, of which the
+            fastest of each width counts.
         device: where it is trained.
     """
     if runs == 1 or catalogue.stacking_problem(config):
@@ -117,15 +122,19 @@ def best_width(
     speeds = {1: speed(1)}
     if device.startswith("cpu") and config.batch_size / speeds[1] > _LONG_STEP:
         return 1
-    for width in _widths(runs):
-        speeds[width] = speed(width)
-        if speeds[width] < _WORSE * max(speeds.values()):
-            break
+    for turn in range(_TURNS):
+        best = 0.0
+        for width in _widths(runs):
+            if turn > 0 or width not in speeds:
+                speeds[width] = max(speeds.get(width, 0.0), speed(width))
+            best = max(best, speeds[width])
+            if speeds[width] < _WORSE * best:
+                break
     best = max(speeds.values())
     return max(width for width, found in speeds.items() if found >= _AS_GOOD * best)
 
 
 def _widths(runs: int) -> list[int]:
-    """Widths worth trying for some runs, ascending: all of them, and by halves down to two."""
+    """Widths worth trying for some runs, ascending: all of them, and by halves down to one."""
     halves = (-(-runs // 2**power) for power in itertools.count())
-    return sorted(itertools.takewhile(lambda width: width > 1, halves))
+    return [1, *sorted(itertools.takewhile(lambda width: width > 1, halves))]

@@ -120,6 +120,9 @@ class Costs:
             if state.images_per_second and state.stack_width and on_cpu != gpus:
                 timed[_shape(state.row), state.stack_width].append(state.images_per_second)
         self.speeds: dict[_Shape, dict[int, float]] = defaultdict(dict)
+        self.measured: dict[_Shape, set[int]] = defaultdict(set)
+        """Widths that were measured here."""
+
         for (shape, width), found in timed.items():
             self.speeds[shape][width] = median(found)
 
@@ -142,9 +145,10 @@ class Costs:
 
     def width(self, config: Config, runs: int) -> int:
         """How many of some runs are trained as one network, at most."""
-        if self.gpus or self._speed(config, 1) is None:
+        measurable = self.measure is not None and self._can_measure(config)
+        if self.gpus or not (measurable or self.known(config)):
             return 1 if catalogue.stacking_problem(config) else runs
-        return best_width(config, runs, lambda width: self._speed(config, width) or 0.0)
+        return best_width(config, runs, lambda width: self._once_more(config, width))
 
     def unmeasured(self, runs: Mapping[Config, int], width: int | None = None) -> list[Question]:
         """What should be measured before some runs are put into stacks.
@@ -194,9 +198,18 @@ class Costs:
             return between
         if self.measure is not None and self._can_measure(config):
             speeds[width] = self.measure(config, self.pack, width)
+            self.measured[self._shape(config)].add(width)
             return speeds[width]
         # A stack wider than any that was timed is hardly faster or slower than the widest.
         return speeds[max(speeds)] if speeds else None
+
+    def _once_more(self, config: Config, width: int) -> float:
+        """The speed where runs told it; else the fastest of this measurement and those before."""
+        shape = self._shape(config)
+        if self.measure is not None and width in self.measured[shape]:
+            found = self.measure(config, self.pack, width)
+            self.speeds[shape][width] = max(found, self.speeds[shape][width])
+        return self._speed(config, width) or 0.0
 
     def _can_measure(self, config: Config) -> bool:
         """The time of a fit does not grow with the images as that of a few would say."""
