@@ -230,7 +230,7 @@ def status(
         print(json.dumps({**asdict(found), "resolution": decided}, indent=2, default=str))
         return
     console = make_console()
-    states = ", ".join(f"{count} {name}" for name, count in found.by_status.items() if count)
+    states = ", ".join(f"{count} {name}" for name, count in found.by_status.items())
     console.print(f"{found.cells_done} of {found.cells} cells done", highlight=False)
     console.print(f"{found.runs} runs: {states}", highlight=False)
     if found.forecast is not None:

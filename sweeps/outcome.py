@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ import pyarrow as pa
 from cifake import tables
 from cifake.data.pack import Pack
 from cifake.errors import refuse
+from cifake.runs import RunState
+from cifake.tables.of_runs import STATUSES
 from sweeps import aggregate, forecast, resolution
 from sweeps.forecast import Forecast
 from sweeps.plan import Cell
@@ -27,7 +30,7 @@ class Status:
     cells_done: int
     runs: int
     by_status: Mapping[str, int]
-    """Runs by status; those that never finished an epoch are waiting."""
+    """As `count_by_status` tells."""
 
     errors: Mapping[str, str]
     """The last line of each run's error."""
@@ -75,9 +78,6 @@ def sweep_status(spec: Spec, store: Store) -> Status:
     cells = stored_cells(spec, store).to_pylist()
     run_ids = {cell["run_id"] for cell in cells}
     states = store.run_states(run_ids)
-    by_status = {"waiting": len(run_ids) - len(states)}
-    for state in states.values():
-        by_status[state.status] = by_status.get(state.status, 0) + 1
     done = sum(
         cell["run_id"] in states and states[cell["run_id"]].epochs_done >= cell["epochs"]
         for cell in cells
@@ -90,7 +90,20 @@ def sweep_status(spec: Spec, store: Store) -> Status:
     forecasts = forecast.read(store, spec.name)
     last = forecasts[-1] if forecasts else None
     resolved = resolution.read(store, spec.name)
+    by_status = count_by_status(states.values(), len(run_ids))
     return Status(len(cells), done, len(run_ids), by_status, errors, last, resolved)
+
+
+def count_by_status(states: Collection[RunState], runs: int) -> dict[str, int]:
+    """How many of some runs have each status, in one order whichever runs they are.
+
+    Args:
+        states: of the runs that finished an epoch.
+        runs: how many there are; the others are waiting.
+    """
+    count = Counter(state.status for state in states)
+    count["waiting"] = runs - len(states)
+    return {name: count[name] for name in ("waiting", *STATUSES) if count[name]}
 
 
 def unfinished(store: Store, cells: Sequence[Cell]) -> bool:

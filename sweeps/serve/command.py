@@ -9,13 +9,13 @@ import os
 import sys
 import time
 import urllib.request
-from collections import Counter
 from collections.abc import Callable, Mapping
 
 from rich.console import Console
 
 from cifake.runs import digest
 from cifake.tables import encode
+from sweeps.outcome import count_by_status
 from sweeps.report.content import PAGE
 from sweeps.reporting import subject_of
 from sweeps.serve.app import Site, guarded
@@ -81,8 +81,6 @@ def standing(spec: Spec, store: Store) -> Standing | None:
     run_ids = {cell["run_id"] for cell in cells}
     states = store.run_states(run_ids)
     runs = tuple((state.run_id, state.row["updated_at"]) for _, state in sorted(states.items()))
-    by_status = Counter(state.status for state in states.values())
-    by_status["waiting"] = len(run_ids) - len(states)
     return Standing(
         stamp=(digest(encode("cells", found)), runs),
         cells=len(cells),
@@ -90,7 +88,7 @@ def standing(spec: Spec, store: Store) -> Standing | None:
             cell["run_id"] in states and states[cell["run_id"]].epochs_done >= cell["epochs"]
             for cell in cells
         ),
-        by_status={name: count for name, count in by_status.items() if count},
+        by_status=count_by_status(states.values(), len(run_ids)),
     )
 
 
