@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from cifake.config import Config, DataSettings, leaves
@@ -64,7 +64,10 @@ class Answer:
 
     config: Config
     speeds: Mapping[int, float]
-    """By width."""
+    """By width, each at its fastest."""
+
+    usual: float = 1.0
+    """Share of them that is usual."""
 
 
 def answer(question: Question, report: Callable[[Answer], None]) -> None:
@@ -77,7 +80,7 @@ def answer(question: Question, report: Callable[[Answer], None]) -> None:
         asked = {1, min(question.width, question.runs)}
     for width in sorted(asked):
         costs.seconds(config, width)
-    report(Answer(config, costs.known(config)))
+    report(Answer(config, costs.known(config), costs.usual[shape_of(config)]))
 
 
 def _images(question: Question) -> Pack:
@@ -120,8 +123,12 @@ class Costs:
             if state.images_per_second and state.stack_width and on_cpu != gpus:
                 timed[_shape(state.row), state.stack_width].append(state.images_per_second)
         self.speeds: dict[_Shape, dict[int, float]] = defaultdict(dict)
-        self.measured: dict[_Shape, set[int]] = defaultdict(set)
-        """Widths that were measured here."""
+        self.measured: dict[_Shape, dict[int, list[float]]] = defaultdict(dict)
+        """What was measured here, by width."""
+
+        self.usual: dict[_Shape, float] = defaultdict(lambda: 1.0)
+        """Share of the speeds that is usual: the fastest moments tell widths apart, but nobody
+        trains in them for hours."""
 
         for (shape, width), found in timed.items():
             self.speeds[shape][width] = median(found)
@@ -137,7 +144,8 @@ class Costs:
         if config.data not in self.splits:
             self.splits[config.data] = split_rows(self.pack, config.data)
         rows = self.splits[config.data]
-        return len(rows.train) / speed + self._evaluating(config, width) * len(rows.validation)
+        training = len(rows.train) / (speed * self.usual[self._shape(config)])
+        return training + self._evaluating(config, width) * len(rows.validation)
 
     def milestone(self, config: Config, width: int) -> float:
         """Predicted seconds of evaluating one run on all test sets; 0 where nothing is known."""
@@ -148,7 +156,10 @@ class Costs:
         measurable = self.measure is not None and self._can_measure(config)
         if self.gpus or not (measurable or self.known(config)):
             return 1 if catalogue.stacking_problem(config) else runs
-        return best_width(config, runs, lambda width: self._once_more(config, width))
+        best = best_width(config, runs, lambda width: self._once_more(config, width))
+        if measured := self.measured[self._shape(config)].values():
+            self.usual[self._shape(config)] = fmean(median(each) / max(each) for each in measured)
+        return best
 
     def unmeasured(self, runs: Mapping[Config, int], width: int | None = None) -> list[Question]:
         """What should be measured before some runs are put into stacks.
@@ -178,6 +189,7 @@ class Costs:
     def learn(self, found: Answer) -> None:
         """Take what was measured elsewhere, for all configs that are trained like that one."""
         self.speeds[self._shape(found.config)].update(found.speeds)
+        self.usual[self._shape(found.config)] = found.usual
 
     def _evaluating(self, config: Config, width: int) -> float:
         """Seconds of evaluating an image; 0 where nothing is known.
@@ -198,7 +210,7 @@ class Costs:
             return between
         if self.measure is not None and self._can_measure(config):
             speeds[width] = self.measure(config, self.pack, width)
-            self.measured[self._shape(config)].add(width)
+            self.measured[self._shape(config)][width] = [speeds[width]]
             return speeds[width]
         # A stack wider than any that was timed is hardly faster or slower than the widest.
         return speeds[max(speeds)] if speeds else None
@@ -207,8 +219,9 @@ class Costs:
         """The speed where runs told it; else the fastest of this measurement and those before."""
         shape = self._shape(config)
         if self.measure is not None and width in self.measured[shape]:
-            found = self.measure(config, self.pack, width)
-            self.speeds[shape][width] = max(found, self.speeds[shape][width])
+            measured = self.measured[shape][width]
+            measured.append(self.measure(config, self.pack, width))
+            self.speeds[shape][width] = max(measured)
         return self._speed(config, width) or 0.0
 
     def _can_measure(self, config: Config) -> bool:

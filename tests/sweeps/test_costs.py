@@ -158,6 +158,19 @@ def test_the_fastest_of_several_measurements_of_a_width_counts(demo_pack: Pack) 
     assert cost.known(asked) == {1: 20e3, 2: 19.5e3}
 
 
+def test_a_forecast_takes_the_middle_of_several_measurements(demo_pack: Pack) -> None:
+    """Nobody trains for hours in the fastest moments of a core."""
+    asked, found = config(demo_pack), iter([9e3, 15e3, 10e3, 16e3, 8e3, 20e3])
+    cost = Costs(demo_pack, (), measure=lambda *_: next(found))
+    assert cost.width(asked, 2) == 2
+    assert cost.usual[costs.shape_of(asked)] == pytest.approx((0.9 + 0.8) / 2)
+    evaluating = 90 / 3 / 10e3
+    assert cost.seconds(asked, 2) == pytest.approx(300 / (20e3 * 0.85) + evaluating)
+    told = Costs(demo_pack, (), measure=None)
+    told.learn(Answer(asked, cost.known(asked), cost.usual[costs.shape_of(asked)]))
+    assert told.seconds(asked, 2) == cost.seconds(asked, 2)
+
+
 def test_the_width_follows_runs_that_were_timed(demo_pack: Pack, measured: Measured) -> None:
     asked = config(demo_pack)
     history = timed(asked, 1, 9000.0) + timed(asked, 2, 100.0)
