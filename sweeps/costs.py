@@ -209,20 +209,23 @@ class Costs:
         if between is not None:
             return between
         if self.measure is not None and self._can_measure(config):
-            speeds[width] = self.measure(config, self.pack, width)
-            self.measured[self._shape(config)][width] = [speeds[width]]
-            return speeds[width]
+            return self._timed(config, width, self.measure)
         # A stack wider than any that was timed is hardly faster or slower than the widest.
         return speeds[max(speeds)] if speeds else None
 
     def _once_more(self, config: Config, width: int) -> float:
         """The speed where runs told it; else the fastest of this measurement and those before."""
-        shape = self._shape(config)
-        if self.measure is not None and width in self.measured[shape]:
-            measured = self.measured[shape][width]
-            measured.append(self.measure(config, self.pack, width))
-            self.speeds[shape][width] = max(measured)
+        if self.measure is not None and width in self.measured[self._shape(config)]:
+            return self._timed(config, width, self.measure)
         return self._speed(config, width) or 0.0
+
+    def _timed(self, config: Config, width: int, measure: Measure) -> float:
+        """The fastest of the measurements of a width, once there is one more."""
+        shape = self._shape(config)
+        found = self.measured[shape].setdefault(width, [])
+        found.append(measure(config, self.pack, width))
+        self.speeds[shape][width] = max(found)
+        return self.speeds[shape][width]
 
     def _can_measure(self, config: Config) -> bool:
         """The time of a fit does not grow with the images as that of a few would say."""
