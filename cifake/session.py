@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -167,11 +166,10 @@ class Session:
         return record.trainable and not begun and record.epochs_done < self.aim.epochs
 
     def _best_width(self, runs: int) -> int:
-        from cifake.speed import images_per_second
+        from cifake.speed import Speed
 
-        config, device, data = self.aim.config, self.aim.device, self._training_data()
-        speed = functools.partial(images_per_second, config, data, device=device)
-        return best_width(config, runs, speed, device)
+        config, device = self.aim.config, self.aim.device
+        return best_width(config, runs, Speed(config, self._training_data(), device), device)
 
     def _training_data(self) -> TrainingData:
         from cifake.batches import TrainingData

@@ -2,60 +2,63 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
 
 from cifake.batches import TrainingData
 from cifake.config import Config
-from cifake.training import Epoch, train
+from cifake.training import Epoch, each_epoch
 
 _BATCHES = 12
 _FEW_BATCHES = 2
-_MOST_REPEATS = 50
-"""Epochs that are timed at most."""
+_MOST_EPOCHS = 50
+"""That a network is trained for before it is timed from its start again."""
 
 _LONG_ENOUGH = 0.1
 """Seconds that are timed, since what else a machine does decides over hundredths of a second."""
 
 
-def images_per_second(config: Config, data: TrainingData, width: int, device: str = "cpu") -> float:
-    """Training images a second of a stack, all its seeds together, from a few real batches."""
-    fastest = _fastest(config, data, width, device, _FEW_BATCHES)
-    if fastest.seconds < _LONG_ENOUGH:
-        fastest = _fastest(config, data, width, device, _BATCHES, at_least=_LONG_ENOUGH)
-    return fastest.images / fastest.seconds
+class Speed:
+    """Training images a second of a stack by its width, all its seeds together.
 
-
-def _fastest(
-    config: Config,
-    data: TrainingData,
-    width: int,
-    device: str,
-    batches: int,
-    at_least: float = 0.0,
-) -> Epoch:
-    """The fastest of some short epochs after one that warms up.
+    What is asked for again is timed again: the stack is there and trains on.
 
     Args:
         config: what is trained.
-        data: real images.
-        width: seeds of the stack.
+        data: real images, of which a few batches are taken.
         device: where it is trained.
-        batches: of each epoch.
-        at_least: seconds that all of them are to take.
     """
-    few = TrainingData(data.pixels, data.labels, data.rows[: batches * config.batch_size])
-    epochs: list[Epoch] = []
 
-    def on_epoch(epoch: Epoch) -> None:
-        epochs.append(epoch)
-        timed = epochs[1:]
-        if timed and sum(each.seconds for each in timed) >= at_least:
-            raise _EnoughError
+    def __init__(self, config: Config, data: TrainingData, device: str = "cpu") -> None:
+        self.config = config
+        self.data = data
+        self.device = device
+        self.epochs: dict[int, Iterator[Epoch]] = {}
+        """Short ones without end, of the stacks that were timed."""
 
-    with contextlib.suppress(_EnoughError):
-        train(config, range(width), few, on_epoch, epochs=_MOST_REPEATS, device=device)
-    return min(epochs[1:] or epochs, key=lambda epoch: epoch.seconds / epoch.images)
+    def __call__(self, width: int) -> float:
+        """Train a stack for a while; its fastest moments count."""
+        if width in self.epochs:
+            timed = [next(self.epochs[width])]
+        else:
+            timed = [self._begin(width, _FEW_BATCHES)]
+            if timed[0].seconds < _LONG_ENOUGH:
+                timed = [self._begin(width, _BATCHES)]
+        while sum(epoch.seconds for epoch in timed) < _LONG_ENOUGH:
+            timed.append(next(self.epochs[width]))
+        return max(epoch.images / epoch.seconds for epoch in timed)
 
+    def _begin(self, width: int, batches: int) -> Epoch:
+        """The first epoch of so many batches after one that warms up."""
+        rows = self.data.rows[: batches * self.config.batch_size]
+        few = replace(self.data, rows=rows)
 
-class _EnoughError(Exception):
-    """What was measured suffices."""
+        def epochs() -> Iterator[Epoch]:
+            return each_epoch(
+                self.config, range(width), few, epochs=_MOST_EPOCHS, device=self.device
+            )
+
+        self.epochs[width] = itertools.chain.from_iterable(epochs() for _ in itertools.count())
+        next(self.epochs[width])
+        return next(self.epochs[width])

@@ -142,6 +142,23 @@ def train(
         device: `cpu`, or `cuda` with all pixels resident there.
         stacks: the seeds that are trained as one network; by default all of them.
     """
+    for epoch in each_epoch(
+        config, seeds, data, epochs=epochs, resume=resume, device=device, stacks=stacks
+    ):
+        on_epoch(epoch)
+
+
+def each_epoch(
+    config: Config,
+    seeds: Sequence[int],
+    data: TrainingData,
+    *,
+    epochs: int,
+    resume: Mapping[int, State] | None = None,
+    device: str = "cpu",
+    stacks: Sequence[Sequence[int]] | None = None,
+) -> Iterator[Epoch]:
+    """The same with each epoch trained when it is asked for."""
     resume = resume or {}
     starts = {resume[seed].epoch if seed in resume else 0 for seed in seeds}
     if len(starts) != 1:
@@ -158,7 +175,7 @@ def train(
         seconds = time.perf_counter() - begun
         in_order = sorted(members, key=lambda member: seeds.index(member.seed))
         images = len(data.rows) * (len(members) + len(diverged))
-        on_epoch(Epoch(epoch, in_order, diverged, seconds, images))
+        yield Epoch(epoch, in_order, diverged, seconds, images)
         trained = [result.rest for result in results if result.rest is not None]
         if not trained:
             return

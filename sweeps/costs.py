@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cifake.config import Config, DataSettings, leaves
 from cifake.data.pack import Pack, open_pack
@@ -18,6 +18,9 @@ from cifake.places import open_place
 from cifake.runs import RunState
 from cifake.stacks import best_width
 
+if TYPE_CHECKING:
+    from cifake.speed import Speed
+
 Measure = Callable[[Config, Pack, int], float]
 """Training images a second of a config in stacks of some width, all runs together."""
 
@@ -27,17 +30,26 @@ _EVALUATION_SHARE = 1 / 3
 """An image's evaluation beside its training: the backward pass is taken as two thirds of a step."""
 
 
-def measure(config: Config, pack: Pack, width: int) -> float:
-    """Training images a second of a stack on one core, from a few batches of real images."""
-    import torch
+class Clock:
+    """Times stacks on one core, on a few batches of real images."""
 
-    from cifake.batches import TrainingData
-    from cifake.speed import images_per_second
+    def __init__(self) -> None:
+        self.speeds: dict[Config, Speed] = {}
+        """Those that are timed again go on training."""
 
-    torch.set_num_threads(1)
-    # Which images they are makes no difference to the speed.
-    data = TrainingData(pack.pixels, pack.labels, pack.rows("train"))
-    return images_per_second(config, data, width)
+    def __call__(self, config: Config, pack: Pack, width: int) -> float:
+        """Training images a second."""
+        import torch
+
+        from cifake.batches import TrainingData
+        from cifake.speed import Speed
+
+        torch.set_num_threads(1)
+        if config not in self.speeds:
+            # Which images they are makes no difference to the speed.
+            data = TrainingData(pack.pixels, pack.labels, pack.rows("train"))
+            self.speeds[config] = Speed(config, data)
+        return self.speeds[config](width)
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,7 @@ class Answer:
 def answer(question: Question, report: Callable[[Answer], None]) -> None:
     """Measure where the question is asked: on one core, from a few batches."""
     config = Config.model_validate(question.config)
-    costs = Costs(_images(question), ())
+    costs = Costs(_images(question), (), measure=Clock())
     if question.width is None:
         asked = {costs.width(config, question.runs)}
     else:
@@ -107,7 +119,7 @@ class Costs:
         pack: Pack,
         history: Iterable[RunState],
         *,
-        measure: Measure | None = measure,
+        measure: Measure | None = None,
         test_images: int = 0,
         gpus: bool = False,
     ) -> None:

@@ -51,9 +51,9 @@ class Grid:
 
     epochs: tuple[int, ...] = (5, 10, 20, 30)
     seeds: int = 5
-    train_images: int = 4_000
-    validation: int = 200
-    test: int = 800
+    train_images: int = 16_000
+    validation: int = 800
+    test: int = 3_200
     learning_rate: float = LEARNING_RATE
 
     @property

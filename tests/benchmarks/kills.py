@@ -58,7 +58,7 @@ def kill(
     Raises:
         ValueError: the second command did not finish the sweep.
     """
-    grid = grid or Grid(epochs=(5, 20))
+    grid = grid or Grid(epochs=(5, 20), train_images=4_000, validation=200, test=800)
     scratch.mkdir()
     again: list[int] = []
     in_flight: list[int] = []

@@ -13,7 +13,6 @@ import pytest
 from safetensors.torch import save
 
 from cifake import places, speed
-from cifake.config import Config
 from cifake.files import write_aside
 from cifake.places import LocalPlace, open_place
 from cifake.runs import RunFolder, RunState
@@ -116,10 +115,10 @@ def test_a_task_without_a_width_makes_its_stacks_as_wide_as_is_fastest(
     fastest: int,
     stacks: list[tuple[int, ...]],
 ) -> None:
-    def images_per_second(_: Config, __: object, width: int, **___: object) -> float:
+    def images_per_second(_: speed.Speed, width: int) -> float:
         return 1e6 if width == fastest else 0.9e6
 
-    monkeypatch.setattr(speed, "images_per_second", images_per_second)
+    monkeypatch.setattr(speed.Speed, "__call__", images_per_second)
     task = replace(tiny(tmp_path, range(4), 1), width=None)
     ran(task)
     assert stacks_of(task) == stacks
