@@ -2,7 +2,7 @@
 
 python -m tests.benchmarks                          everything but whole sweeps
 python -m tests.benchmarks training --device cuda   on a GPU
-python -m tests.benchmarks sweeps                   whole sweeps: an hour or more
+python -m tests.benchmarks sweeps                   whole sweeps: three hours
 """
 
 from __future__ import annotations
