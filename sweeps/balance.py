@@ -20,6 +20,11 @@ come from speeds that are known no better, and what is split is slower."""
 SPLIT_GAIN = 0.02
 """Of plans whose makespans are within this share of each other, that of fewest stacks is taken."""
 
+SHORT = 0.1
+"""Share of all work over the workers up to which runs are short, so that they can be laid out
+evenly. Where one is longer a plan with more stacks must be sooner by `ENOUGH`: what it gains beside
+is less than is known of speeds."""
+
 _EFFORT = 400_000
 """Stacks that are laid on workers before the best plan found so far is taken: half a second."""
 
@@ -42,9 +47,9 @@ def split(
     """How many runs each stack has, of each config.
 
     The longest stack is started first. The makespan is never above that of stacks as wide as is
-    fastest, nor above that of stacks of one width by more than `SPLIT_GAIN`, unless it is within
-    `ENOUGH` of what no plan can beat: all work, done as fast as can be, over the workers, or the
-    longest run.
+    fastest, nor above that of stacks of one width by more than `SPLIT_GAIN`, or `ENOUGH` where a
+    run is not `SHORT`, unless it is within `ENOUGH` of what no plan can beat: all work, done as
+    fast as can be, over the workers, or the longest run.
 
     Args:
         divisible: runs to be put into stacks.
@@ -57,10 +62,11 @@ def split(
     if makespan((*seconds, *fixed), workers) <= bound * (1 + ENOUGH):
         return whole
     tables = [tuple(map(each.seconds, range(1, each.widest + 1))) for each in divisible]
+    gain = SPLIT_GAIN if max(map(min, tables), default=0.0) <= SHORT * bound else ENOUGH
     bound = max(bound, *fixed, *map(min, tables))
     # Ties are broken by the order: it must not be that in which somebody wrote the cells.
     order = sorted(range(len(tables)), key=lambda n: (tables[n], divisible[n].runs))
-    balance = _Balance([tables[n] for n in order], fixed, workers, bound * (1 + ENOUGH))
+    balance = _Balance([tables[n] for n in order], fixed, workers, bound * (1 + ENOUGH), gain)
     found = balance.best([whole[n] for n in order], [divisible[n].runs for n in order])
     return [widths for _, widths in sorted(zip(order, found, strict=True))]
 
@@ -99,6 +105,7 @@ class _Balance:
         fixed: seconds of what stays as it is.
         workers: stacks that train at the same time.
         enough: seconds that need not be shortened.
+        gain: share that makes a plan with more stacks the better one.
     """
 
     def __init__(
@@ -107,11 +114,13 @@ class _Balance:
         fixed: Sequence[float],
         workers: int,
         enough: float,
+        gain: float,
     ) -> None:
         self.tables = tables
         self.fixed = [(each, -1) for each in fixed]
         self.workers = workers
         self.enough = enough
+        self.gain = gain
         self.effort = _EFFORT
 
     def best(self, whole: Sequence[Sequence[int]], runs: Sequence[int]) -> list[tuple[int, ...]]:
@@ -124,7 +133,7 @@ class _Balance:
             if found[-1].makespan <= self.enough or self.effort <= 0:
                 break
         shortest = min(each.makespan for each in found)
-        good = max(shortest * (1 + SPLIT_GAIN), self.enough)
+        good = max(shortest * (1 + self.gain), self.enough)
         fitting = [each for each in found if each.makespan <= good]
         chosen = min(fitting, key=lambda each: (len(each.stacks), each.loads))
         widths: list[list[int]] = [[] for _ in whole]

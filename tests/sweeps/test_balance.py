@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sweeps.balance import ENOUGH, SPLIT_GAIN, Divisible, makespan, split
+from sweeps.balance import ENOUGH, SHORT, SPLIT_GAIN, Divisible, makespan, split
 
 # When the last worker is free.
 
@@ -141,7 +141,10 @@ def test_a_plan_ends_no_later_than_whole_stacks_or_stacks_of_one_width(
     )
     least = bound(shapes, fixed, workers)
     assert length <= whole * (1 + 1e-9)
-    assert length <= max(uniform * (1 + SPLIT_GAIN), least * (1 + ENOUGH)) * (1 + 1e-9)
+    work = sum((*fixed, *timed(shapes, [[runs] for runs, _, _ in shapes])))
+    longest = max(seconds(epochs, factor, 1) for _, epochs, factor in shapes)
+    gain = SPLIT_GAIN if longest <= SHORT * work / workers else ENOUGH
+    assert length <= max(uniform * (1 + gain), least * (1 + ENOUGH)) * (1 + 1e-9)
     assert length >= max(sum(found) / workers, *found) * (1 - 1e-9)
     assert length >= least * (1 - 1e-9)
 
@@ -162,6 +165,19 @@ def test_a_plan_ends_within_a_tenth_of_work_over_workers_where_no_run_is_longer_
     workers = 2 + int(share * (most - 2))
     found = stacks(shapes, (), workers)
     assert ends(found, workers) <= 1.1 * work / workers <= 1.1 * sum(found) / workers
+
+
+@pytest.mark.parametrize(("factor", "kept"), [(1.1, True), (1.3, True), (3.0, False)])
+def test_two_stacks_of_long_runs_stay_whole_unless_much_is_gained(
+    factor: float, kept: bool
+) -> None:
+    """With one and a third times the work in one of them, splitting gains less than is known."""
+    shapes = [(5, 30, 1.0), (5, 30, factor)]
+    whole = timed(shapes, [[5], [5]])
+    found = stacks(shapes, (), 2)
+    assert (found == whole) is kept
+    if not kept:
+        assert ends(found, 2) < ends(whole, 2) * (1 - ENOUGH)
 
 
 def partitions(runs: int, most: int) -> Iterator[tuple[int, ...]]:
