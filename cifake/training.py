@@ -158,7 +158,7 @@ def each_epoch(
     device: str = "cpu",
     stacks: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[Epoch]:
-    """The same with each epoch trained when it is asked for."""
+    """The epochs of `train`, each trained when it is asked for."""
     resume = resume or {}
     starts = {resume[seed].epoch if seed in resume else 0 for seed in seeds}
     if len(starts) != 1:

@@ -41,7 +41,7 @@ def test_a_network_that_comes_to_an_end_is_timed_from_its_start_again(
 def test_few_batches_of_a_slow_network_are_timed(
     demo: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A dozen of them might take a minute."""
+    """Two dozen of them might take minutes."""
     monkeypatch.setattr("cifake.speed._LONG_ENOUGH", 0.0)
     seen: list[int] = []
 
