@@ -226,18 +226,18 @@ class Costs:
         return speeds[max(speeds)] if speeds else None
 
     def _once_more(self, config: Config, width: int) -> float:
-        """The speed where runs told it; else the fastest of this measurement and those before."""
+        """The speed where runs told it; else what one more measurement finds."""
         if self.measure is not None and width in self.measured[self._shape(config)]:
             return self._timed(config, width, self.measure)
         return self._speed(config, width) or 0.0
 
     def _timed(self, config: Config, width: int, measure: Measure) -> float:
-        """The fastest of the measurements of a width, once there is one more."""
+        """What one more measurement of a width finds; the fastest of all is kept."""
         shape = self._shape(config)
         found = self.measured[shape].setdefault(width, [])
         found.append(measure(config, self.pack, width))
         self.speeds[shape][width] = max(found)
-        return self.speeds[shape][width]
+        return found[-1]
 
     def _can_measure(self, config: Config) -> bool:
         """The time of a fit does not grow with the images as that of a few would say."""
