@@ -26,7 +26,7 @@ help:
 	@echo "make cluster-test  set up, then run all tests of clusters, the long ones too: an hour"
 	@echo "make chaos   set up, then kill a sweep's processes a hundred times and compare its rows"
 	@echo "make bench   set up, then measure all but whole sweeps on CIFAKE and add rows to results/benchmarks"
-	@echo "make bench BENCH_ARGS=sweeps  whole sweeps against plain Ray Tune: some three hours"
+	@echo "make bench BENCH_ARGS=sweeps  whole sweeps against plain Ray Tune: some four hours"
 	@echo "make bench-gpu  the same for training on a GPU"
 	@echo "make lint    ruff, mypy, import contracts, and docs in step with the code"
 	@echo "make docs    regenerate results/README.md and the tables of README.md"

@@ -2,7 +2,7 @@
 
 python -m tests.benchmarks                          everything but whole sweeps
 python -m tests.benchmarks training --device cuda   on a GPU
-python -m tests.benchmarks sweeps                   whole sweeps: three hours
+python -m tests.benchmarks sweeps                   whole sweeps: four hours
 """
 
 from __future__ import annotations
@@ -184,6 +184,11 @@ def _tutorial(setting: Setting) -> Iterable[Outcome]:
     yield from against_ray.against(against_ray.TUTORIAL, setting.files(), folder)
 
 
+def _to_the_letter(setting: Setting) -> Iterable[Outcome]:
+    folder = setting.scratch / "letter"
+    yield from against_ray.against(against_ray.TO_THE_LETTER, setting.files(), folder)
+
+
 def _best(setting: Setting) -> Iterable[Outcome]:
     repeats = min(3, setting.repeats)
     folder = setting.scratch / "best"
@@ -217,6 +222,7 @@ BENCHMARKS: dict[str, Callable[[Setting], Iterable[Outcome]]] = {
 
 SWEEPS: dict[str, Callable[[Setting], Iterable[Outcome]]] = {
     "sweep-tutorial": _tutorial,
+    "sweep-letter": _to_the_letter,
     "sweep-best": _best,
     "sweep-orchestration": _orchestration,
     "sweep-kills": _kills,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
@@ -36,11 +36,24 @@ class Rival:
     targets: dict[str, float]
     """How many times as fast a sweep must be, by order."""
 
+    options: tuple[str, ...] = ()
+    """Of its command, after the grid, the images and the file of its results."""
+
+    grid: Grid = field(default_factory=Grid)
+    """What both sides train by default: so much that a sweep takes minutes."""
+
 
 TUTORIAL = Rival(
     "tests.benchmarks.ray_tutorial",
     "plain Ray Tune as in its tutorial",
     {"per_seed": 15.0, "shared": 20.0},
+)
+TO_THE_LETTER = Rival(
+    "tests.benchmarks.ray_tutorial",
+    "plain Ray Tune with its tutorial's eight loaders and two cores a trial",
+    {"per_seed": 15.0, "shared": 20.0},
+    options=("8", "2"),
+    grid=Grid(train_images=8_000, validation=400, test=1_600),
 )
 BEST = Rival(
     "tests.benchmarks.ray_best",
@@ -63,14 +76,14 @@ def against(
         rival: what they are compared with.
         files: CIFAKE's images as `<split>/<label>/<file>`.
         scratch: an empty folder on the file system of the images.
-        grid: what is trained; by default so much that a sweep takes minutes.
+        grid: what is trained; by default the rival's.
         repeats: turns.
         orders: values of `data_order`, a sweep for each.
 
     Raises:
         ValueError: the sides did not train the same.
     """
-    grid = grid or Grid()
+    grid = grid or rival.grid
     scratch.mkdir()
     images = subset(files, scratch / "images", grid)
     found: dict[str, list[Timed]] = {way: [] for way in ("rival", *orders)}
@@ -100,7 +113,7 @@ def _outcome(rival: Rival, grid: Grid, order: str, found: dict[str, list[Timed]]
 
 def plain(rival: Rival, grid: Grid, images: Path, folder: Path) -> Timed:
     """Run the grid with plain Ray Tune."""
-    arguments = [grid.encode(), str(images), str(folder / "trained.json")]
+    arguments = [grid.encode(), str(images), str(folder / "trained.json"), *rival.options]
     command = [sys.executable, "-m", rival.module, *arguments]
     with apart(folder / "cache") as environment:
         return run(len(grid.cells), command, environment, folder)

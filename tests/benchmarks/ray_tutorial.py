@@ -4,10 +4,12 @@ Every cell is a trial, every trial a new process that trains from the first epoc
 files that ImageFolder and DataLoader read and Pillow decodes, each time anew. Validation is
 evaluated and a checkpoint is written after every epoch, the test set is evaluated at the end.
 
-A trial has one core, so that as many run as there are cores, and its loader reads in the trial's
-own process: workers beside it would take the core away that the next trial trains on.
+By default a trial has one core, so that as many run as there are cores, and its loader reads in the
+trial's own process: workers beside it would take the core away that the next trial trains on. The
+tutorial itself gives a trial two cores, and each of its loaders eight processes. On two cores that
+is slower: `LOADERS` and `CORES` are for whoever wants to see it.
 
-python -m tests.benchmarks.ray_tutorial GRID FOLDER RESULTS
+python -m tests.benchmarks.ray_tutorial GRID FOLDER RESULTS [LOADERS CORES]
 """
 
 from __future__ import annotations
@@ -38,16 +40,20 @@ from tests.benchmarks.plain_ray import cluster, trained
 Images = Dataset[tuple[torch.Tensor, int]]
 
 
-def sweep(grid: Grid, folder: Path) -> list[Trained]:
+def sweep(grid: Grid, folder: Path, loaders: int = 0, cores: int = 1) -> list[Trained]:
     """Train every cell of a grid.
 
     Args:
         grid: what is trained.
         folder: images as `<split>/<label>/<file>`.
+        loaders: processes that read images for a trial; with none it does so itself.
+        cores: of a trial.
     """
     with cluster(), tempfile.TemporaryDirectory() as storage:
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(train_cell, folder=folder), {"cpu": 1}),
+            tune.with_resources(
+                tune.with_parameters(train_cell, folder=folder, loaders=loaders), {"cpu": cores}
+            ),
             param_space={
                 "attention": tune.grid_search(list(ATTENTION)),
                 "epochs": tune.grid_search(list(grid.epochs)),
@@ -76,16 +82,16 @@ def load_data(folder: Path, validation: int) -> tuple[Images, Images, Images]:
     return parts[0], parts[1], testset
 
 
-def train_cell(config: dict[str, Any], folder: Path) -> None:
+def train_cell(config: dict[str, Any], folder: Path, loaders: int) -> None:
     """One trial."""
     torch.manual_seed(config["seed"])
     net = network(config["attention"])
     criterion = nn.BCEWithLogitsLoss()
     optimizer = torch.optim.SGD(net.parameters(), lr=config["lr"], momentum=MOMENTUM)
     trainset, valset, testset = load_data(folder, config["validation"])
-    trainloader = DataLoader(trainset, batch_size=BATCH_SIZE, shuffle=True)
-    valloader = DataLoader(valset, batch_size=BATCH_SIZE)
-    testloader = DataLoader(testset, batch_size=BATCH_SIZE)
+    trainloader = DataLoader(trainset, batch_size=BATCH_SIZE, shuffle=True, num_workers=loaders)
+    valloader = DataLoader(valset, batch_size=BATCH_SIZE, num_workers=loaders)
+    testloader = DataLoader(testset, batch_size=BATCH_SIZE, num_workers=loaders)
 
     for epoch in range(1, config["epochs"] + 1):
         running_loss = 0.0
@@ -126,4 +132,5 @@ def evaluate(net: nn.Module, loader: DataLoader[Any]) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    write_trained(Path(sys.argv[3]), sweep(Grid.decode(sys.argv[1]), Path(sys.argv[2])))
+    found = sweep(Grid.decode(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[4:]))
+    write_trained(Path(sys.argv[3]), found)

@@ -14,12 +14,14 @@ from tests.benchmarks import kills, orchestration
 from tests.benchmarks.__main__ import BENCHMARKS, NAMES, SWEEPS
 from tests.benchmarks.against_ray import (
     BEST,
+    TO_THE_LETTER,
     TUTORIAL,
     Rival,
     against,
     check_alike,
     check_trained,
     learned,
+    plain,
     sweep_learned,
 )
 from tests.benchmarks.grids import Cell, Grid, Trained, read_trained, subset, write_trained
@@ -90,6 +92,18 @@ def test_plain_ray_tune_learns_what_a_sweep_learns_from_the_same_files(
             assert losses[replace(cell, epochs=10)] < loss
     assert min(learned(trained).values()) > 0.65
     assert min(sweep_learned(tmp_path / "sweeps" / "0" / "per_seed" / "store").values()) > 0.65
+
+
+def test_the_tutorial_can_have_the_loaders_and_cores_that_it_asks_for(
+    files: Path, tmp_path: Path
+) -> None:
+    grid = replace(SHORT, epochs=(1,), seeds=1)
+    images = subset(files, tmp_path / "images", grid)
+    rival = tmp_path / "rival"
+    rival.mkdir()
+    done = plain(TO_THE_LETTER, grid, images, rival)
+    assert done.work == 2
+    check_trained(grid, read_trained(rival / "trained.json"))
 
 
 @pytest.fixture
