@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -179,20 +180,11 @@ def _memory(setting: Setting) -> Iterable[Outcome]:
     yield memory.memory(setting.pack, setting.archive)
 
 
-def _tutorial(setting: Setting) -> Iterable[Outcome]:
-    folder = setting.scratch / "tutorial"
-    yield from against_ray.against(against_ray.TUTORIAL, setting.files(), folder)
-
-
-def _to_the_letter(setting: Setting) -> Iterable[Outcome]:
-    folder = setting.scratch / "letter"
-    yield from against_ray.against(against_ray.TO_THE_LETTER, setting.files(), folder)
-
-
-def _best(setting: Setting) -> Iterable[Outcome]:
-    repeats = min(3, setting.repeats)
-    folder = setting.scratch / "best"
-    yield from against_ray.against(against_ray.BEST, setting.files(), folder, repeats=repeats)
+def _against(setting: Setting, rival: against_ray.Rival, turns: int) -> Iterable[Outcome]:
+    repeats = min(turns, setting.repeats)
+    with tempfile.TemporaryDirectory(dir=setting.scratch) as folder:
+        scratch = Path(folder) / "sweeps"
+        yield from against_ray.against(rival, setting.files(), scratch, repeats=repeats)
 
 
 def _orchestration(setting: Setting) -> Iterable[Outcome]:
@@ -221,9 +213,9 @@ BENCHMARKS: dict[str, Callable[[Setting], Iterable[Outcome]]] = {
 }
 
 SWEEPS: dict[str, Callable[[Setting], Iterable[Outcome]]] = {
-    "sweep-tutorial": _tutorial,
-    "sweep-letter": _to_the_letter,
-    "sweep-best": _best,
+    "sweep-tutorial": partial(_against, rival=against_ray.TUTORIAL, turns=1),
+    "sweep-letter": partial(_against, rival=against_ray.TO_THE_LETTER, turns=1),
+    "sweep-best": partial(_against, rival=against_ray.BEST, turns=3),
     "sweep-orchestration": _orchestration,
     "sweep-kills": _kills,
 }

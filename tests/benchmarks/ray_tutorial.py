@@ -6,8 +6,8 @@ evaluated and a checkpoint is written after every epoch, the test set is evaluat
 
 By default a trial has one core, so that as many run as there are cores, and its loader reads in the
 trial's own process: workers beside it would take the core away that the next trial trains on. The
-tutorial itself gives a trial two cores, and each of its loaders eight processes. On two cores that
-is slower: `LOADERS` and `CORES` are for whoever wants to see it.
+tutorial itself gives a trial two cores, and each of its loaders eight processes, which is slower on
+a machine of two: `LOADERS` and `CORES` measure that.
 
 python -m tests.benchmarks.ray_tutorial GRID FOLDER RESULTS [LOADERS CORES]
 """
