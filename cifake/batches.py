@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from cifake.config import Augmentation, Config
+from cifake.data.decode import PIXELS_SHAPE
 from cifake.machine_code import Code
 
 _ORDER_STREAM = 2
@@ -19,6 +21,12 @@ _BATCH_STREAM = 3
 _AUGMENTATION_STREAM = 4
 _BLOCK_IMAGES = 2048
 """Images gathered at once, over all members of a stack."""
+
+_RESIDENT_BLOCK_IMAGES = 8192
+"""The same on a GPU, which would wait for the many small ones that a processor's caches hold."""
+
+GATHERING_BYTES = 3 * _RESIDENT_BLOCK_IMAGES * math.prod(PIXELS_SHAPE)
+"""What a block takes of a GPU's memory at most while it is gathered."""
 
 
 Rows = npt.NDArray[np.int64]
@@ -67,28 +75,22 @@ class Block:
     """Shape (b, members), float32, or (b, 1)."""
 
 
+@dataclass(frozen=True)
+class _Part:
+    """One seed's images of a block."""
+
+    rows: Rows
+    shifts: torch.Tensor | None
+    """As `shifted` takes them; null where no image is moved."""
+
+
 class Images:
     """Training images where they are trained: mapped from a file, or once and for all on a GPU."""
 
     def __init__(self, data: TrainingData, device: str) -> None:
         self.data = data
         self.device = device
-        self.resident = None
-        if device != "cpu":
-            # Only what is trained on; rows are renumbered to their places there.
-            self.places: Rows = np.zeros(len(data.pixels), np.int64)
-            self.places[data.rows] = np.arange(len(data.rows))
-            self.resident = torch.from_numpy(np.take(data.pixels, data.rows, axis=0)).to(device)
-
-    def take(self, rows: Rows) -> torch.Tensor:
-        """Pixels of some rows, shape (b, 32, 32, 3), uint8, on the device."""
-        if self.resident is None:
-            return torch.from_numpy(np.take(self.data.pixels, rows, axis=0))
-        return self.resident[torch.from_numpy(self.places[rows]).to(self.device)]
-
-    def labels(self, rows: Rows) -> torch.Tensor:
-        """Labels of some rows, shape (b,), float32, on the device."""
-        return torch.from_numpy(self.data.labels[rows]).to(self.device, torch.float32)
+        self.resident: _Resident | None = None if device == "cpu" else _Resident(data, device)
 
     def steps_per_epoch(self, config: Config) -> int:
         """Batches of one epoch."""
@@ -99,32 +101,56 @@ class Images:
 
         Each seed has its own images side by side with the others', unless all share one order.
         """
-        orders = list(
+        seen = list(
             dict.fromkeys(s if config.data_seed is None else config.data_seed for s in seeds)
         )
-        sources = [self._ordered(config, seed, epoch) for seed in orders]
-        bounds = sources[0][0].bounds
-        for first, last in _groups(bounds, len(sources)):
+        orders = [epoch_order(self.data.rows, config, seed, epoch) for seed in seen]
+        bounds = orders[0].bounds
+        shifts = [_shifts(config.augmentation, len(self.data.rows), seed, epoch) for seed in seen]
+        images = _BLOCK_IMAGES if self.resident is None else _RESIDENT_BLOCK_IMAGES
+        for first, last in _groups(bounds, images // len(seen)):
             start, stop = bounds[first][0], bounds[last - 1][1]
+            parts = [
+                _Part(order.rows[start:stop], None if moved is None else moved[start:stop])
+                for order, moved in zip(orders, shifts, strict=True)
+            ]
             local = [(begin - start, end - start) for begin, end in bounds[first:last]]
-            labels = [self.labels(order.rows[start:stop]) for order, _ in sources]
-            # One after another: all members' pixels twice would be much memory.
-            parts = (self._pixels(order, shifts, start, stop) for order, shifts in sources)
-            pixels = _side_by_side(parts, len(sources))
-            yield Block(first, local, pixels, torch.stack(labels, 1))
+            yield Block(first, local, *self._gathered(parts))
 
-    def _ordered(self, config: Config, seed: int, epoch: int) -> tuple[Order, torch.Tensor | None]:
-        order = epoch_order(self.data.rows, config, seed, epoch)
-        return order, _shifts(config.augmentation, len(order.rows), seed, epoch)
+    def _gathered(self, parts: Sequence[_Part]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pixels and labels of a block."""
+        if self.resident is not None:
+            return self.resident.gathered(parts)
+        # One after another: all members' pixels twice would be much memory.
+        pixels = (
+            _moved(torch.from_numpy(np.take(self.data.pixels, part.rows, axis=0)), part.shifts)
+            for part in parts
+        )
+        labels = [torch.from_numpy(self.data.labels[part.rows]).float() for part in parts]
+        return _side_by_side(pixels, len(parts)), torch.stack(labels, 1)
 
-    def _pixels(
-        self, order: Order, shifts: torch.Tensor | None, start: int, stop: int
-    ) -> torch.Tensor:
-        """Pixels of one stretch of an order."""
-        pixels = self.take(order.rows[start:stop])
-        if shifts is None:
-            return pixels
-        return shifted(pixels, shifts[start:stop].to(self.device))
+
+class _Resident:
+    """The images that are trained on, in the memory of a GPU."""
+
+    def __init__(self, data: TrainingData, device: str) -> None:
+        self.device = device
+        self.pixels = torch.from_numpy(np.take(data.pixels, data.rows, axis=0)).to(device)
+        self.labels = torch.from_numpy(data.labels[data.rows]).to(device, torch.float32)
+        # Rows are renumbered to their places there.
+        self.places: Rows = np.zeros(len(data.pixels), np.int64)
+        self.places[data.rows] = np.arange(len(data.rows))
+
+    def gathered(self, parts: Sequence[_Part]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pixels and labels of a block, of all members at once: a GPU is told of each as slowly."""
+        rows = np.stack([self.places[part.rows] for part in parts], 1)
+        places = torch.from_numpy(rows).to(self.device)
+        shifts = [part.shifts for part in parts if part.shifts is not None]
+        moved = torch.stack(shifts, 1).flatten(0, 1) if shifts else None
+        images = _moved(self.pixels[places.flatten()], moved)
+        # From (b, members, 32, 32, 3).
+        by_member = images.view(*places.shape, *images.shape[1:])
+        return by_member.permute(0, 2, 3, 1, 4).flatten(3), self.labels[places]
 
 
 def epoch_order(rows: Rows, config: Config, seed: int, epoch: int) -> Order:
@@ -166,6 +192,7 @@ def shifted(pixels: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
     """
     side = pixels.shape[1]
     border = int(shifts[:, :2].abs().max()) if len(shifts) else 0
+    shifts = shifts.to(pixels.device)
     steps = torch.arange(side, device=pixels.device)
     backwards = torch.where(shifts[:, 2:] == 1, side - 1 - steps, steps)
     tops = shifts[:, :1] + steps + border
@@ -174,6 +201,11 @@ def shifted(pixels: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
     padded[:, border : border + side, border : border + side] = pixels
     images = torch.arange(len(pixels), device=pixels.device)
     return padded[images[:, None, None], tops[:, :, None], lefts[:, None, :]]
+
+
+def _moved(pixels: torch.Tensor, shifts: torch.Tensor | None) -> torch.Tensor:
+    """Images, moved where they are to be."""
+    return pixels if shifts is None else shifted(pixels, shifts)
 
 
 def _shifts(augmentation: Augmentation, images: int, seed: int, epoch: int) -> torch.Tensor | None:
@@ -191,8 +223,6 @@ def _side_by_side(parts: Iterator[torch.Tensor], members: int) -> torch.Tensor:
     first = next(parts)
     if members == 1:
         return first
-    if first.device.type != "cpu":
-        return torch.cat([first, *parts], 3)
     channels = first.shape[3]
     together = first.new_empty(*first.shape[:3], members * channels)
     for member, own in enumerate(itertools.chain([first], parts)):
@@ -211,9 +241,9 @@ def _beside(channels: int, members: int) -> Callable[..., None]:
     return code.compiled()
 
 
-def _groups(bounds: Bounds, members: int) -> Bounds:
-    """Group batches so that the pixels of a group are gathered at once."""
-    per_block = max(1, _BLOCK_IMAGES // (members * (bounds[0][1] - bounds[0][0])))
+def _groups(bounds: Bounds, images: int) -> Bounds:
+    """Group batches so that the pixels of a group, of so many images, are gathered at once."""
+    per_block = max(1, images // (bounds[0][1] - bounds[0][0]))
     starts = range(0, len(bounds), per_block)
     return [(start, min(start + per_block, len(bounds))) for start in starts]
 

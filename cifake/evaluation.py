@@ -17,6 +17,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 from torch import nn
 
+from cifake.arithmetic import exact
 from cifake.tables import (
     DEDUPLICATED,
     SCORES,
@@ -85,7 +86,7 @@ def predict(
     # Trees have buffers alone.
     device = next(itertools.chain(model.parameters(), model.buffers())).device
     out = np.empty(len(rows), np.float32)
-    with torch.inference_mode():
+    with torch.inference_mode(), exact():
         for start in range(0, len(rows), _BATCH):
             batch = torch.from_numpy(np.take(pixels, rows[start : start + _BATCH], axis=0))
             out[start : start + _BATCH] = (

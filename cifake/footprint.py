@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cifake.batches import TrainingData
+from cifake.batches import GATHERING_BYTES, TrainingData
 from cifake.config import Config
 from cifake.data.decode import PIXELS_SHAPE
 from cifake.training import Epoch, train
@@ -47,7 +47,7 @@ def stack_bytes(config: Config, data: TrainingData, width: int) -> int:
     train(config, range(width), few, epochs.append, epochs=_EPOCHS, device="cuda")
     training = torch.cuda.max_memory_reserved() - before
     pixels = (len(data.rows) - len(few.rows)) * math.prod(PIXELS_SHAPE)
-    return training + pixels + _context()
+    return training + pixels + GATHERING_BYTES + _context()
 
 
 def _context() -> int:

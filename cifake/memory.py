@@ -75,9 +75,11 @@ def is_exhausted(error: BaseException) -> bool:
 
 def _of_gpu(device: str) -> int:
     """What is free there, within the share of all that this process may have."""
-    free, total = torch.cuda.mem_get_info(device)
-    share = torch.cuda.get_per_process_memory_fraction(device)
-    return max(0, min(int(free), int(share * total) - torch.cuda.memory_reserved(device)))
+    number = torch.device(device).index
+    gpu = torch.cuda.current_device() if number is None else number
+    free, total = torch.cuda.mem_get_info(gpu)
+    share = torch.cuda.get_per_process_memory_fraction(gpu)
+    return max(0, min(int(free), int(share * total) - torch.cuda.memory_reserved(gpu)))
 
 
 def _of_machine() -> int:

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from cifake import memory
+from cifake.arithmetic import exact
 from cifake.batches import Block, Images, TrainingData
 from cifake.config import Config
 from cifake.evaluation import predict, scores
@@ -22,6 +23,7 @@ from cifake.models import catalogue
 from cifake.models.build import build
 from cifake.models.network import Network
 from cifake.models.stacked import join, part, stack
+from cifake.replay import Replay
 from cifake.stacks import chunks
 from cifake.updates import Tensors, Updater, learning_rate
 
@@ -254,13 +256,14 @@ class _Stack:
         self.network = self._side_by_side()
         self.compiled = torch.compile(self.network) if config.execution.compile else self.network
         self.updater = Updater(config, self.network, images.device, len(seeds))
+        self.replay = Replay(list(self.network.parameters())) if self._is_replayed() else None
         if self.states:
             self.updater.load(join([self.states[seed].optimizer for seed in seeds]))
 
     def train_epoch(self, epoch: int) -> _Result:
         log = _Log(len(self.seeds))
         self.network.train()
-        with _noise_of(self.config, self.seeds[0], epoch):
+        with exact(), _noise_of(self.config, self.seeds[0], epoch, self.images.device):
             for block in self.images.blocks(self.config, self.seeds, epoch):
                 self._train_block(block, epoch, log)
                 if None not in log.lost:
@@ -284,8 +287,14 @@ class _Stack:
     def halves(self, epoch: int) -> list[_Stack]:
         """Two stacks in the place of this one, each as it was before an epoch that did not fit."""
         why = f"stack of {len(self.seeds)} halved in epoch {epoch}: out of memory"
-        del self.models, self.network, self.compiled, self.updater  # room for the halves
-        if torch.device(self.images.device).type == "cuda":
+        del (
+            self.models,
+            self.network,
+            self.compiled,
+            self.updater,
+            self.replay,
+        )  # room for the halves
+        if _is_gpu(self.images.device):
             torch.cuda.empty_cache()
         return [
             _Stack(self.config, half, self.images, self.states, (*self.fallbacks, why))
@@ -303,24 +312,36 @@ class _Stack:
         return model.to(self.images.device)
 
     def _side_by_side(self) -> nn.Module:
-        if len(self.models) == 1:
+        if len(self.models) == 1 and not self._is_alone_in_a_stack():
             return self.models[0]
         network = stack(self.models)
         if self.config.execution.channels_last:
             network = network.to(memory_format=torch.channels_last)
         return network
 
+    def _is_alone_in_a_stack(self) -> bool:
+        """Whether a single run is made a stack of one, for the convolutions that stacks have."""
+        return _is_gpu(self.images.device) and not catalogue.stacking_problem(self.config)
+
     def _train_block(self, block: Block, epoch: int, log: _Log) -> None:
         outputs = []
         steps = self.images.steps_per_epoch(self.config)
         targets = _smoothed(block.labels.to(self.numbers), self.config.label_smoothing)
         for number, (start, stop) in enumerate(block.bounds, block.first):
-            logits = self._logits(block.pixels[start:stop])
-            self.updater.step(
-                _objective(logits, targets[start:stop]), self._rate(epoch, steps, number)
-            )
-            outputs.append(logits.detach())
+            batch = block.pixels[start:stop], targets[start:stop]
+            outputs.append(self.replay(self._pass, *batch) if self.replay else self._pass(*batch))
+            self.updater.update(self._rate(epoch, steps, number))
         log.add(torch.cat(outputs), targets, block)
+
+    def _pass(self, pixels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Make the gradients of a batch's loss; its logits, shape (b, members)."""
+        logits = self._logits(pixels)
+        self.updater.differentiate(_objective(logits, targets))
+        return logits.detach()
+
+    def _is_replayed(self) -> bool:
+        """Whether passes are replayed; what is compiled has as few kernels as can be."""
+        return _is_gpu(self.images.device) and not self.config.execution.compile
 
     def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
         """Shape (b, members), in the numbers of the loss."""
@@ -470,12 +491,17 @@ class _Log:
         return losses[:, member].copy(), correct[:, member].copy()
 
 
+def _is_gpu(device: str) -> bool:
+    return torch.device(device).type == "cuda"
+
+
 @contextmanager
-def _noise_of(config: Config, seed: int, epoch: int) -> Iterator[None]:
+def _noise_of(config: Config, seed: int, epoch: int, device: str) -> Iterator[None]:
     """Draw what a network draws while it trains, such as dropout, from seed and epoch alone."""
     seed = seed if config.data_seed is None else config.data_seed
     stream = np.random.SeedSequence([_NOISE_STREAM, seed, epoch])
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    gpus = [torch.cuda.current_device()] if _is_gpu(device) else []
+    with torch.random.fork_rng(gpus):
         torch.manual_seed(int(stream.generate_state(1, np.uint64)[0] >> np.uint64(1)))
         yield
 

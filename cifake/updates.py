@@ -149,9 +149,17 @@ class Updater:
 
     def step(self, loss: torch.Tensor, rate: float) -> None:
         """Go one step down the gradient of a loss."""
+        self.differentiate(loss)
+        self.update(rate)
+
+    def differentiate(self, loss: torch.Tensor) -> None:
+        """Make every parameter's gradient anew."""
         for parameter in self.paths:
             parameter.grad = None
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def update(self, rate: float) -> None:
+        """Go one step by the gradients that are there."""
         for parameter, matrices in self.matrices.items():
             if parameter.grad is not None:
                 gradients = parameter.grad.chunk(self.members)

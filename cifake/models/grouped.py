@@ -1,22 +1,20 @@
-"""Convolutions of networks side by side, with the gradient that oneDNN is slow at."""
+"""Convolutions of networks side by side, with the gradient that oneDNN is slow at.
+
+On a GPU they are in `parallel.py`.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.nn import functional
 
+from cifake.models import parallel
+from cifake.models.geometry import Geometry
+
 _FEW_CHANNELS = 3
 """Input channels of a group up to which oneDNN has no kernel for weight gradients on AVX2."""
-
-
-class Geometry(NamedTuple):
-    """How a kernel moves over maps: pixels by dimension."""
-
-    stride: tuple[int, ...] = (1, 1)
-    padding: tuple[int, ...] = (0, 0)
-    dilation: tuple[int, ...] = (1, 1)
 
 
 def conv2d(
@@ -33,6 +31,8 @@ def conv2d(
     three times as fast. The choice depends on shapes and processor alone, never on a measurement,
     so that the same run gives the same bits.
     """
+    if parallel.applies(x, weight, groups):
+        return parallel.conv2d(x, weight, bias, geometry, groups)
     if groups > 1 and _lacks_kernel(x, weight):
         out: torch.Tensor = _ByGroup.apply(x, weight, bias, geometry, groups)
         return out

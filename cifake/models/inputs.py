@@ -162,7 +162,8 @@ def make_input(name: str, options: InputOptions, normalization: str) -> Pixels:
 
 def luma(x: torch.Tensor) -> torch.Tensor:
     """Luma, shape (n, 1, h, w), of images of shape (n, 3, h, w)."""
-    weights = torch.tensor(LUMA, dtype=x.dtype, device=x.device)
+    # Filled in where they are: a copy from the processor has no place in a recorded graph.
+    weights = torch.stack([x.new_full((), weight) for weight in LUMA])
     return (x * weights[:, None, None]).sum(1, keepdim=True)
 
 

@@ -21,7 +21,7 @@ from torch.nn import functional
 from cifake import memory
 from cifake.machine_code import lanes
 from cifake.models import pooled_code
-from cifake.models.grouped import Geometry
+from cifake.models.geometry import Geometry
 from cifake.models.pooled_code import Shape
 
 

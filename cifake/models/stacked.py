@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from cifake.models import grouped
+from cifake.models.geometry import Geometry
 
 Tensors = dict[str, torch.Tensor]
 
@@ -157,11 +158,11 @@ def _for_members(module: nn.Module, members: int) -> nn.Module:
     return module
 
 
-def geometry_of(conv: nn.Conv2d | StackedConv2d) -> grouped.Geometry:
+def geometry_of(conv: nn.Conv2d | StackedConv2d) -> Geometry:
     """How a convolution moves, of one network or of several."""
     if isinstance(conv, StackedConv2d):
         return conv.geometry
-    return grouped.Geometry(conv.stride, _padding(conv), conv.dilation)
+    return Geometry(conv.stride, _padding(conv), conv.dilation)
 
 
 def _padding(conv: nn.Conv2d) -> tuple[int, ...]:

@@ -180,12 +180,28 @@ def test_blocks_of_a_stack_hold_the_images_of_every_member(demo: Pack, data_orde
         assert torch.equal(labels[:, index], torch.cat([block.labels for block in alone])[:, 0])
 
 
-def test_pixels_held_on_a_device_are_those_mapped_from_the_file(demo: Pack) -> None:
-    """Any device but `cpu` holds the pixels; torch's `meta` has none, its index does not differ."""
-    rows = demo.rows("train")[1::9]
-    data = TrainingData(demo.pixels, demo.labels, rows)
-    mapped, held = Images(data, "cpu"), Images(data, "cpu:0")
-    assert held.resident is not None
-    chosen = np.random.default_rng(0).permutation(rows)[:100]
-    assert torch.equal(mapped.take(chosen), held.take(chosen))
-    assert torch.equal(mapped.labels(chosen), held.labels(chosen))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"augmentation": {"flip": True, "crop": 3}},
+        {"data_order": "shared"},
+        {"data_order": "shared", "shuffle": "frozen_batches"},
+    ],
+    ids=lambda settings: "-".join(settings) or "default",
+)
+def test_images_held_on_a_device_are_those_mapped_from_the_file(
+    demo: Pack, settings: dict[str, object]
+) -> None:
+    """Any device but `cpu` holds the images, here the processor under its other name."""
+    data = TrainingData(demo.pixels, demo.labels, demo.rows("train")[1::2])
+    config = Config.model_validate({"batch_size": 9} | settings)
+    mapped, held = (list(Images(data, d).blocks(config, [4, 1, 7], 2)) for d in ("cpu", "cpu:0"))
+    assert len(held) <= len(mapped)
+    for name in ("pixels", "labels"):
+        one, other = (torch.cat([getattr(b, name) for b in found]) for found in (mapped, held))
+        assert torch.equal(one, other)
+    one, other = (
+        [b.first + n for b in found for n in range(len(b.bounds))] for found in (mapped, held)
+    )
+    assert one == other == list(range(len(batch_bounds(len(data.rows), 9))))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from cifake.models import grouped
+from cifake.models.geometry import Geometry
 from cifake.models.stacked import NotStackableError, StackedConv2d
 
 Found = tuple[torch.Tensor, ...]
@@ -17,7 +18,7 @@ Found = tuple[torch.Tensor, ...]
 def _found(by_group: bool, x: torch.Tensor, leaves: Found, padding: int, groups: int) -> Found:
     """The output and the gradients of a sum of squares."""
     x, weight, *bias = (leaf.detach().clone().requires_grad_() for leaf in (x, *leaves))
-    geometry = grouped.Geometry(padding=(padding, padding))
+    geometry = Geometry(padding=(padding, padding))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grouped, "_lacks_kernel", lambda *_: by_group)
         out = grouped.conv2d(x, weight, bias[0] if bias else None, geometry, groups)
@@ -51,7 +52,7 @@ def test_images_that_need_no_gradient_get_none() -> None:
     x, weight = torch.randn(2, 6, 8, 8), torch.randn(4, 3, 3, 3, requires_grad=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grouped, "_lacks_kernel", lambda *_: True)
-        grouped.conv2d(x, weight, None, grouped.Geometry(), 2).sum().backward()
+        grouped.conv2d(x, weight, None, Geometry(), 2).sum().backward()
     assert x.grad is None
     assert weight.grad is not None
 
@@ -73,7 +74,7 @@ def test_the_way_depends_on_shapes_numbers_and_processor(
     weight = torch.randn(4, channels, 3, 3, dtype=dtype, requires_grad=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-        out = grouped.conv2d(x, weight, None, grouped.Geometry(), 2)
+        out = grouped.conv2d(x, weight, None, Geometry(), 2)
     assert ("ByGroup" in type(out.grad_fn).__name__) == own_way
     assert torch.equal(out, functional.conv2d(x, weight, groups=2))
 
@@ -82,7 +83,7 @@ def test_mixed_precision_is_left_to_torch() -> None:
     x, weight = torch.randn(2, 6, 8, 8), torch.randn(4, 3, 3, 3, requires_grad=True)
     with pytest.MonkeyPatch.context() as patch, torch.autocast("cpu", torch.bfloat16):
         patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-        out = grouped.conv2d(x, weight, None, grouped.Geometry(), 2)
+        out = grouped.conv2d(x, weight, None, Geometry(), 2)
     assert out.dtype == torch.bfloat16
     assert "ByGroup" not in type(out.grad_fn).__name__
 

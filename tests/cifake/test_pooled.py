@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from cifake.machine_code import lanes
 from cifake.models import pooled, pooled_code
-from cifake.models.grouped import Geometry
+from cifake.models.geometry import Geometry
 from cifake.models.pooled_code import Shape
 
 F32, F64 = torch.float32, torch.float64
