@@ -19,7 +19,7 @@ from cifake.arithmetic import exact
 from cifake.batches import Block, Images, TrainingData
 from cifake.config import Config
 from cifake.evaluation import predict, scores
-from cifake.models import catalogue
+from cifake.models import catalogue, on_gpu
 from cifake.models.build import build
 from cifake.models.network import Network
 from cifake.models.stacked import join, part, stack
@@ -309,19 +309,17 @@ class _Stack:
         elif self.config.normalization == "dataset":
             data = self.images.data
             cast("Network", model).pixels.measure(data.pixels, data.rows)
+        if _is_gpu(self.images.device):
+            on_gpu.take_over(model)
         return model.to(self.images.device)
 
     def _side_by_side(self) -> nn.Module:
-        if len(self.models) == 1 and not self._is_alone_in_a_stack():
+        if len(self.models) == 1:
             return self.models[0]
         network = stack(self.models)
         if self.config.execution.channels_last:
             network = network.to(memory_format=torch.channels_last)
         return network
-
-    def _is_alone_in_a_stack(self) -> bool:
-        """Whether a single run is made a stack of one, for the convolutions that stacks have."""
-        return _is_gpu(self.images.device) and not catalogue.stacking_problem(self.config)
 
     def _train_block(self, block: Block, epoch: int, log: _Log) -> None:
         outputs = []
@@ -340,8 +338,12 @@ class _Stack:
         return logits.detach()
 
     def _is_replayed(self) -> bool:
-        """Whether passes are replayed; what is compiled has as few kernels as can be."""
-        return _is_gpu(self.images.device) and not self.config.execution.compile
+        """Whether passes are recorded, which then keep their memory for themselves.
+
+        So they are not where memory was short; and what is compiled has few kernels as it is.
+        """
+        compiled = self.config.execution.compile
+        return _is_gpu(self.images.device) and not compiled and not self.fallbacks
 
     def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
         """Shape (b, members), in the numbers of the loss."""

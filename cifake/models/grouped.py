@@ -1,6 +1,6 @@
 """Convolutions of networks side by side, with the gradient that oneDNN is slow at.
 
-On a GPU they are in `parallel.py`.
+On a GPU they are in `on_gpu.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from cifake.models import parallel
+from cifake.models import on_gpu
 from cifake.models.geometry import Geometry
 
 _FEW_CHANNELS = 3
@@ -31,8 +31,8 @@ def conv2d(
     three times as fast. The choice depends on shapes and processor alone, never on a measurement,
     so that the same run gives the same bits.
     """
-    if parallel.applies(x, weight, groups):
-        return parallel.conv2d(x, weight, bias, geometry, groups)
+    if on_gpu.applies(x, weight):
+        return on_gpu.conv2d(x, weight, bias, geometry, groups)
     if groups > 1 and _lacks_kernel(x, weight):
         out: torch.Tensor = _ByGroup.apply(x, weight, bias, geometry, groups)
         return out

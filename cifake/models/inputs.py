@@ -12,6 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from cifake.config import InputOptions
+from cifake.models import on_gpu
+from cifake.models.geometry import Geometry
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601)."""
@@ -140,7 +142,10 @@ class StegResiduals(Pixels):
         """Residuals, shape (n, filters, 32, 32), of images of shape (n, 3, 32, 32), 0…255."""
         grey = x.view(len(x), -1, 3, *x.shape[2:]).mean(2)
         bordered = functional.pad(grey, (2, 2, 2, 2), mode="reflect")
-        return functional.conv2d(bordered, self.weight.to(x.dtype), groups=grey.shape[1])
+        weight, groups = self.weight.to(x.dtype), grey.shape[1]
+        if on_gpu.applies(bordered, weight):
+            return on_gpu.conv2d(bordered, weight, None, Geometry(), groups)
+        return functional.conv2d(bordered, weight, groups=groups)
 
     def normalise(self, x: torch.Tensor) -> torch.Tensor:
         """Cut at the truncation and scale it to 1."""

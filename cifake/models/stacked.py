@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from cifake.models import grouped
-from cifake.models.geometry import Geometry
+from cifake.models.geometry import Geometry, of_convolution
 
 Tensors = dict[str, torch.Tensor]
 
@@ -160,21 +160,10 @@ def _for_members(module: nn.Module, members: int) -> nn.Module:
 
 def geometry_of(conv: nn.Conv2d | StackedConv2d) -> Geometry:
     """How a convolution moves, of one network or of several."""
-    if isinstance(conv, StackedConv2d):
-        return conv.geometry
-    return Geometry(conv.stride, _padding(conv), conv.dilation)
-
-
-def _padding(conv: nn.Conv2d) -> tuple[int, ...]:
-    """Zeros on each side, by dimension."""
-    if isinstance(conv.padding, tuple):
-        return conv.padding
-    if conv.padding == "valid":
-        return (0, 0)
-    spans = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
-    if any(span % 2 for span in spans):
+    found = conv.geometry if isinstance(conv, StackedConv2d) else of_convolution(conv)
+    if found is None:
         raise NotStackableError("same padding of an even kernel is not the same on all sides")
-    return tuple(span // 2 for span in spans)
+    return found
 
 
 def _repeated(tensor: torch.Tensor, members: int) -> torch.Tensor:

@@ -1,7 +1,4 @@
-"""What a GPU does for networks side by side is torch's convolution, whatever its geometry.
-
-Here it runs on the processor, where its streams are loops.
-"""
+"""A GPU's convolutions are torch's, whatever their geometry; here they run on the processor."""
 
 from __future__ import annotations
 
@@ -11,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from cifake.models import parallel
+from cifake.config import Config
+from cifake.models import on_gpu, pooled
+from cifake.models.build import build
 from cifake.models.geometry import Geometry
 
 
@@ -49,7 +48,7 @@ def test_results_and_gradients_are_those_of_torch(  # noqa: PLR0917 - drawn by n
     found, expected = (
         [tensor.detach().clone().requires_grad_() for tensor in (x, weight, bias)] for _ in range(2)
     )
-    ours = parallel.conv2d(*found, geometry, groups)
+    ours = on_gpu.conv2d(*found, geometry, groups)
     theirs = functional.conv2d(*expected, *geometry, groups)
     torch.testing.assert_close(ours, theirs)
     gradient = torch.randn_like(theirs)
@@ -68,27 +67,44 @@ def test_patches_that_are_too_many_at_once_are_taken_in_turns(
     x = torch.randn(5, 6, 6, 6, dtype=torch.float64)
     gradient = torch.randn(5, 3 * outputs, 4, 4, dtype=torch.float64)
     shape = (3 * outputs, 2, 3, 3)
-    whole = parallel.of_weights(gradient, x, shape, Geometry(), 3)
-    monkeypatch.setattr(parallel, "_PATCH_NUMBERS", 2 * 3 * 18 * 16)
-    torch.testing.assert_close(parallel.of_weights(gradient, x, shape, Geometry(), 3), whole)
+    whole = on_gpu.of_weights(gradient, x, shape, Geometry(), 3)
+    monkeypatch.setattr(on_gpu, "_PATCH_NUMBERS", 2 * 3 * 18 * 16)
+    torch.testing.assert_close(on_gpu.of_weights(gradient, x, shape, Geometry(), 3), whole)
 
 
-def test_groups_are_divided_evenly_among_branches() -> None:
-    for groups in (1, 5, 16, 17, 40, 64):
-        divided = parallel._branches(groups)
-        assert sum(divided) == groups
-        assert max(divided) - min(divided) <= 1
-        assert len(divided) == min(groups, 16)
+NETWORKS: dict[str, dict[str, object]] = {
+    "base": {},
+    "paper": {"model": "paper", "model_options": {"filters": 4}},
+    "resnet": {"model": "resnet", "model_options": {"depth": 8, "width": 4}},
+    "learned filters": {"input": "steg_srm_learned", "input_options": {"filters": 3}},
+    "attention": {"attention": "cbam", "placement": "both"},
+}
 
 
-@pytest.mark.parametrize(
-    ("x", "weight", "groups"),
-    [
-        (torch.zeros(1, 2, 3, 3), torch.zeros(2, 1, 1, 1), 2),
-        (torch.zeros(1, 2, 3, 3), torch.zeros(2, 2, 1, 1), 1),
-    ],
-)
-def test_a_processor_has_convolutions_of_its_own(
-    x: torch.Tensor, weight: torch.Tensor, groups: int
+@pytest.mark.parametrize("settings", NETWORKS.values(), ids=NETWORKS.keys())
+def test_a_network_whose_convolutions_are_made_here_is_the_same(
+    settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not parallel.applies(x, weight, groups)
+    """In its outputs and in every gradient, of which each convolution's is made here."""
+    config = Config.model_validate(settings)
+    images = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
+    plain, taken = (build(config, 0).double() for _ in range(2))
+    expected = plain(images)
+    expected.sum().backward()
+    made = []
+    of_weights = on_gpu.of_weights
+    monkeypatch.setattr(on_gpu, "applies", lambda *_: True)
+    monkeypatch.setattr(on_gpu, "of_weights", lambda *a: (made.append(1), of_weights(*a))[1])
+    monkeypatch.setattr(pooled, "shape_of", lambda *_: None)
+    on_gpu.take_over(taken)
+    found = taken(images)
+    found.sum().backward()
+    torch.testing.assert_close(found, expected)
+    for one, other in zip(plain.parameters(), taken.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+    kernels = [p for p in taken.parameters() if p.dim() == 4]
+    assert len(made) == len(kernels)
+
+
+def test_a_processor_has_convolutions_of_its_own() -> None:
+    assert not on_gpu.applies(torch.zeros(1, 2, 3, 3), torch.zeros(2, 2, 1, 1))

@@ -1,41 +1,51 @@
-"""Convolutions of networks side by side on a GPU.
-
-A GPU's library works on one group after another, each of which leaves most of it idle. Here the
-groups are divided among streams, which a recorded graph has as branches.
+"""Convolutions on a GPU whose gradients are exact, and the same bits each time.
 
 Of the algorithms for weight gradients that give the same bits each time, cuDNN may choose one that
 is wrong in the third digit (Winograd's, with large tiles: on an H200, 2e-3 of the gradient of a
 5×5 kernel, against 4e-7 by an algorithm whose bits vary). So these gradients are matrix products
-here.
+here, of the result's gradient and of the patches that each place looks at.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from types import MethodType
 from typing import Any
 
 import torch
+from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from cifake.models.geometry import Geometry
-
-_BRANCHES = 16
-"""Streams among which groups are divided."""
+from cifake.models.geometry import Geometry, of_convolution
 
 _PATCH_NUMBERS = 2**26
 """Numbers that patches of images may have at once: 256 MB of float32."""
 
 
-def applies(x: torch.Tensor, weight: torch.Tensor, groups: int) -> bool:
-    """Whether a convolution is made here: on a GPU, in full precision, across channels."""
+def take_over(network: nn.Module) -> None:
+    """Have all convolutions of a network made here."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros":
+            module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
+
+
+def _forward(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    """What takes the place of a convolution's own method."""
+    geometry = of_convolution(conv) if applies(x, conv.weight) else None
+    if geometry is None:
+        out: torch.Tensor = type(conv).forward(conv, x)
+        return out
+    return conv2d(x, conv.weight, conv.bias, geometry, conv.groups)
+
+
+def applies(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether a convolution is made here: on a GPU, in full precision."""
     return (
         x.device.type == "cuda"
         and x.dtype == weight.dtype
         and x.dtype in (torch.float32, torch.float64)
-        and not (groups > 1 and weight.shape[1] == 1)  # torch has kernels of its own for these
         and not torch.is_autocast_enabled("cuda")
         and not torch.compiler.is_compiling()
     )
@@ -48,7 +58,7 @@ def conv2d(
     geometry: Geometry,
     groups: int,
 ) -> torch.Tensor:
-    """As torch's, with gradients that are the same bits each time."""
+    """As torch's, with gradients of its own."""
     out: torch.Tensor = _Conv2d.apply(x, weight, bias, geometry, groups)
     return out
 
@@ -65,25 +75,8 @@ class _Conv2d(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
         ctx.geometry, ctx.groups = geometry, groups
-        branches = _branches(groups)
-        inputs, kernels = _split(x, 1, branches, groups), _split(weight, 0, branches, groups)
-        biases: Sequence[torch.Tensor | None] = (
-            [None] * len(branches) if bias is None else _split(bias, 0, branches, groups)
-        )
-
-        def convolve(number: int) -> torch.Tensor:
-            stride, padding, dilation = geometry
-            return functional.conv2d(
-                inputs[number],
-                kernels[number],
-                biases[number],
-                stride,
-                padding,
-                dilation,
-                branches[number],
-            )
-
-        return _joined(side_by_side(convolve, len(branches), x))
+        stride, padding, dilation = geometry
+        return functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
     @staticmethod
     @once_differentiable
@@ -98,31 +91,6 @@ class _Conv2d(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             of_bias = gradient.sum((0, 2, 3))
         return of_x, of_weight, of_bias, None, None
-
-
-def side_by_side(
-    work: Callable[[int], torch.Tensor], count: int, like: torch.Tensor
-) -> list[torch.Tensor]:
-    """Some pieces of work, by number, that do not wait for each other on a GPU.
-
-    Args:
-        work: gives the result of a piece.
-        count: pieces.
-        like: a tensor on the device.
-    """
-    if count == 1 or like.device.type != "cuda":
-        return [work(number) for number in range(count)]
-    here = torch.cuda.current_stream()
-    streams = _streams(torch.cuda.current_device())[:count]
-    for stream in streams:
-        stream.wait_stream(here)
-    found = []
-    for number, stream in enumerate(streams):
-        with torch.cuda.stream(stream):
-            found.append(work(number))
-    for stream in streams:
-        here.wait_stream(stream)
-    return found
 
 
 def of_weights(
@@ -199,49 +167,12 @@ def _of_input(
     geometry: Geometry,
     groups: int,
 ) -> torch.Tensor:
-    branches = _branches(groups)
-    gradients = _split(gradient, 1, branches, groups)
-    inputs, kernels = _split(x, 1, branches, groups), _split(weight, 0, branches, groups)
-    transposed = False
-
-    def differentiate(number: int) -> torch.Tensor:
+    """Gradient of the maps; cuDNN's deterministic algorithms are exact here."""
+    transposed, mask = False, [True, False, False]
+    with torch.backends.cudnn.flags(
+        enabled=True, deterministic=True, allow_tf32=False, fp32_precision="ieee"
+    ):
         found: tuple[torch.Tensor, ...] = torch.ops.aten.convolution_backward(
-            gradients[number],
-            inputs[number],
-            kernels[number],
-            None,
-            *geometry,
-            transposed,
-            [0, 0],
-            branches[number],
-            [True, False, False],
+            gradient, x, weight, None, *geometry, transposed, [0, 0], groups, mask
         )
-        return found[0]
-
-    backends = torch.backends.cudnn
-    with backends.flags(enabled=True, deterministic=True, allow_tf32=False, fp32_precision="ieee"):
-        return _joined(side_by_side(differentiate, len(branches), x))
-
-
-def _branches(groups: int) -> list[int]:
-    """How many groups each branch has."""
-    count = min(groups, _BRANCHES)
-    return [groups // count + (number < groups % count) for number in range(count)]
-
-
-def _split(
-    tensor: torch.Tensor, dimension: int, branches: Sequence[int], groups: int
-) -> tuple[torch.Tensor, ...]:
-    """The channels of each branch."""
-    each = tensor.shape[dimension] // groups
-    return torch.split(tensor, [each * count for count in branches], dimension)
-
-
-def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-
-
-@functools.cache
-def _streams(_device: int) -> list[torch.cuda.Stream]:
-    """A GPU's streams, made once: libraries keep memory for each that they have worked on."""
-    return [torch.cuda.Stream() for _ in range(_BRANCHES)]  # type: ignore[no-untyped-call]
+    return found[0]
