@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from cifake.models import catalogue
 
-TRAINER_VERSION = 4
+TRAINER_VERSION = 5
 """Raised whenever the same configuration and seed would give other numbers than before."""
 
 IDENTITY_EXCLUDES = frozenset({"data.train", "log_every"})

@@ -151,6 +151,11 @@ class Code:
         """What one lane holds."""
         return self.build.extract_element(vector, ir.Constant(ir.IntType(32), number))
 
+    def first(self, vector: ir.Value, count: int) -> ir.Value:
+        """The first lanes of a vector."""
+        chosen = ir.Constant(ir.VectorType(ir.IntType(32), count), [*range(count)])
+        return self.build.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), chosen)
+
     def every_other(self, vector: ir.Value, first: int) -> ir.Value:
         """The lanes first, first + 2, … of a vector."""
         places = [*range(first, vector.type.count, 2)]

@@ -63,17 +63,18 @@ class Pixels(nn.Module):
         Whole numbers become numbers of the network's type; floating-point numbers keep their own.
         """
         x = images.permute(0, 3, 1, 2)
-        x = x if x.is_floating_point() else x.to(self.get_buffer("mean").dtype)
-        return self.normalise(self.filter(x))
+        whole = not x.is_floating_point()
+        x = x.to(self.get_buffer("mean").dtype) if whole else x
+        return self.normalise(self.filter(x), in_place=whole)
 
     def filter(self, x: torch.Tensor) -> torch.Tensor:
         """What the filter makes of images of shape (n, 3, 32, 32), 0…255."""
         return x
 
-    def normalise(self, x: torch.Tensor) -> torch.Tensor:
-        """Subtract the means and divide by the deviations."""
+    def normalise(self, x: torch.Tensor, *, in_place: bool) -> torch.Tensor:
+        """Subtract the means and divide by the deviations, where they are if that is allowed."""
         if self.normalization == "half":
-            return (x * (2 / 255)).sub_(1)
+            return (x.mul_(2 / 255) if in_place else x * (2 / 255)).sub_(1)
         return (x - self._by_channel("mean", x)) / self._by_channel("std", x)
 
     def _by_channel(self, name: str, x: torch.Tensor) -> torch.Tensor:
@@ -87,7 +88,8 @@ class Greyscale(Pixels):
     def filter(self, x: torch.Tensor) -> torch.Tensor:
         """Luma of images of shape (n, 3, 32, 32), repeated in every channel."""
         by_image = x.reshape(-1, 3, *x.shape[2:])
-        return luma(by_image).expand(-1, 3, -1, -1).reshape(x.shape)
+        grey = luma(by_image).expand(-1, 3, -1, -1).reshape(x.shape)
+        return grey.contiguous(memory_format=torch.channels_last)
 
 
 class LowPass(Pixels):
@@ -109,8 +111,9 @@ class HighPass(LowPass):
         """The difference of images of shape (n, 3, 32, 32) and their blurred form."""
         return x - blur(x, self.sigma)
 
-    def normalise(self, x: torch.Tensor) -> torch.Tensor:
+    def normalise(self, x: torch.Tensor, *, in_place: bool) -> torch.Tensor:
         """Divide by the deviations; a difference has no mean to subtract."""
+        del in_place
         if self.normalization == "half":
             return x * (2 / 255)
         return x / self._by_channel("std", x)
@@ -147,8 +150,9 @@ class StegResiduals(Pixels):
             return on_gpu.conv2d(bordered, weight, None, Geometry(), groups)
         return functional.conv2d(bordered, weight, groups=groups)
 
-    def normalise(self, x: torch.Tensor) -> torch.Tensor:
+    def normalise(self, x: torch.Tensor, *, in_place: bool) -> torch.Tensor:
         """Cut at the truncation and scale it to 1."""
+        del in_place
         return functional.hardtanh(x, -TRUNCATION, TRUNCATION) / TRUNCATION
 
 

@@ -12,6 +12,7 @@ same bits alone and beside others.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -89,7 +90,10 @@ class _ConvPoolRelu(torch.autograd.Function):
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, shape: Shape
     ) -> torch.Tensor:
         ctx.shape = shape
-        if shape.narrow:
+        if shape.together:
+            seen = _image_by_image(x, shape)
+            out, which = _convolved_together(seen, weight, bias, shape)
+        elif shape.narrow:
             seen = _image_by_image(x, shape)
             out, which = _convolved_directly(seen, weight, bias, shape)
         else:
@@ -108,7 +112,8 @@ class _ConvPoolRelu(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             of_x = _of_input(gradient, which, weight, shape)
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-            images = seen if shape.narrow else _image_by_image(seen, shape)
+            made = shape.together or shape.narrow
+            images = seen if made else _image_by_image(seen, shape)
             of_weight, of_bias = _of_weights(images, gradient, which, shape)
         return of_x, of_weight, of_bias if ctx.needs_input_grad[2] else None, None
 
@@ -147,9 +152,37 @@ def _convolved_directly(
     return out, which
 
 
+def _convolved_together(
+    images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, shape: Shape
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same, of maps that all members look at."""
+    groups = _lanes(shape)
+    taps = weight.permute(2, 3, 1, 0)
+    kernels = torch.cat([taps[..., channels].flatten() for channels in groups])
+    lanes = torch.cat(groups)
+    biases = weight.new_zeros(len(lanes)) if bias is None else bias[lanes]
+    count = images.shape[1]
+    out, which = _results(images, count, shape)
+    pooled_code.convolve_together(shape)(
+        images.data_ptr(),
+        kernels.data_ptr(),
+        biases.data_ptr(),
+        out.data_ptr(),
+        which.data_ptr(),
+        count,
+    )
+    return out, which
+
+
+@functools.cache
+def _lanes(shape: Shape) -> list[torch.Tensor]:
+    """Channels of the registers that are summed at once."""
+    return [torch.tensor(channels) for channels in pooled_code.channels_of_lanes(shape)]
+
+
 def _results(like: torch.Tensor, count: int, shape: Shape) -> tuple[torch.Tensor, torch.Tensor]:
     """Room for the results of so many images, and for which pixel each number is from."""
-    size = (count, *shape.pooled, shape.members * shape.outputs)
+    size = (count, *shape.pooled, shape.channels)
     return like.new_empty(size), like.new_empty(size, dtype=torch.uint8)
 
 
@@ -158,7 +191,7 @@ def _of_weights(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of weight and bias."""
     rows, columns = shape.kernel
-    channels = shape.members * shape.outputs
+    channels = shape.channels
     sums = images.new_zeros(channels, rows, shape.vectors * shape.lanes)
     of_bias = images.new_zeros(channels)
     pooled_code.sum_patches(shape)(
@@ -186,14 +219,9 @@ def _of_input(
     pooled_code.sum_kernels(shape)(
         gradient.data_ptr(), which.data_ptr(), kernels.data_ptr(), sums.data_ptr(), len(gradient)
     )
-    height, width = shape.padded
-    (top, left), inputs = shape.padding, shape.inputs
-    maps = sums[:, :, : height * width * inputs].view(seen, -1, height, width, inputs)
-    inner = maps[:, :, top : top + shape.height, left : left + shape.width]
-    side_by_side = inner.permute(1, 2, 3, 0, 4).reshape(
-        len(gradient), shape.height, shape.width, seen * inputs
-    )
-    return side_by_side.permute(0, 3, 1, 2)
+    maps = gradient.new_empty(len(gradient), shape.height, shape.width, seen * shape.inputs)
+    pooled_code.side_by_side(shape)(sums.data_ptr(), maps.data_ptr(), len(gradient))
+    return maps.permute(0, 3, 1, 2)
 
 
 def _image_by_image(x: torch.Tensor, shape: Shape) -> torch.Tensor:

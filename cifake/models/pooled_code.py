@@ -7,6 +7,7 @@ channels), those of a member's image in one piece, with room for one register be
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,13 @@ _DEAD = 4
 
 _CHANNELS = 6
 """Channels that are summed at once, two lines of each."""
+
+_FULL = 0.75
+"""Share of the lanes that channels side by side must fill to be faster than pixels are."""
+
+_SUMS = 8
+"""Registers of sums of channels side by side, which hide how long an addition takes; the compiler
+runs out of registers for twice as many."""
 
 _MOST_SUMS = 48
 """Registers of sums that a patch may take; more were not tried."""
@@ -79,9 +87,20 @@ class Shape:
         return self.kernel[0] * self.vectors <= _MOST_SUMS and min(self.pooled) > 0
 
     @property
+    def channels(self) -> int:
+        """Of all members' results."""
+        return self.members * self.outputs
+
+    @property
+    def together(self) -> bool:
+        """Whether members look at the same maps, and all their channels fill registers well."""
+        registers = len(_spans(self.channels, self.lanes))
+        return self.shared and self.channels >= _FULL * registers * self.lanes
+
+    @property
     def narrow(self) -> bool:
         """Whether so few channels come out that the general kernels leave lanes idle."""
-        return not self.shared and self.outputs < self.lanes
+        return not self.together and self.outputs < self.lanes
 
     @property
     def line(self) -> int:
@@ -107,6 +126,20 @@ def apart(shape: Shape) -> Callable[..., None]:
     It copies a few numbers at a time, which torch is slow at.
     """
     code = Code("apart", ["together", "maps"], ["images"], shape.dtype)
+    _copy(code, shape, "together", "maps")
+    return code.compiled()
+
+
+@functools.cache
+def side_by_side(shape: Shape) -> Callable[..., None]:
+    """The way back: from padded maps of each member to those of all, without padding."""
+    code = Code("side_by_side", ["maps", "together"], ["images"], shape.dtype)
+    _copy(code, shape, "maps", "together")
+    return code.compiled()
+
+
+def _copy(code: Code, shape: Shape, source: str, target: str) -> None:
+    """Every pixel of maps that are together or apart, to the others."""
     members, inputs = 1 if shape.shared else shape.members, shape.inputs
     top, left = shape.padding
     line = shape.padded[1] * inputs
@@ -121,14 +154,15 @@ def apart(shape: Shape) -> Callable[..., None]:
         ):
             pixels = (image, shape.height * shape.width), (row, shape.width), (column, 1)
             steps = [(index, stride * members * inputs) for index, stride in pixels]
-            source = code.place(*steps, (member, inputs))
-            place = code.place((first, 1), (row, line), (column, inputs))
-            target = code.build.add(place, code.index(left * inputs))
+            inner = code.place((first, 1), (row, line), (column, inputs))
+            places = {
+                "together": code.place(*steps, (member, inputs)),
+                "maps": code.build.add(inner, code.index(left * inputs)),
+            }
             for start, count in _spans(inputs, shape.lanes):
                 offset = code.index(start)
-                value = code.load("together", code.build.add(source, offset), count)
-                code.store(value, "maps", code.build.add(target, offset))
-    return code.compiled()
+                value = code.load(source, code.build.add(places[source], offset), count)
+                code.store(value, target, code.build.add(places[target], offset))
 
 
 @functools.cache
@@ -139,7 +173,7 @@ def pool(shape: Shape) -> Callable[..., None]:
     """
     code = Code("pool", ["maps", "out", "which"], ["images"], shape.dtype)
     build = code.build
-    channels = shape.members * shape.outputs
+    channels = shape.channels
     (height, width), (rows, columns) = shape.convolved, shape.pooled
     pixels = [(row * width + column) * channels for row in (0, 1) for column in (0, 1)]
     with (
@@ -204,6 +238,109 @@ def convolve(shape: Shape) -> Callable[..., None]:
             for blocks, outputs in _register_tiles(shape):
                 _tile(code, shape, (member, image, row), blocks, outputs)
     return code.compiled()
+
+
+@functools.cache
+def convolve_together(shape: Shape) -> Callable[..., None]:
+    """Convolution, pooling and ReLU of maps that all members look at.
+
+    The channels of all members stand side by side in registers, a few of which are summed at once.
+    So they do in the kernels, for each group of registers in turn (rows, columns, inputs, lanes),
+    and in the biases, as `channels_of_lanes` says.
+    """
+    addresses = ["maps", "kernels", "biases", "out", "which"]
+    code = Code("convolve_together", addresses, ["images"], shape.dtype)
+    with (
+        code.loop(code.arguments["images"]) as image,
+        code.loop(code.index(shape.pooled[0])) as row,
+    ):
+        for registers in _registers_at_once(shape):
+            pixels = max(1, _SUMS // (_DEAD * len(registers)))
+            whole, rest = divmod(shape.pooled[1], pixels)
+            with code.loop(code.index(whole)) as tile:
+                column = code.place((tile, pixels))
+                _windows(code, shape, (image, row, column), pixels, registers)
+            if rest:
+                column = code.index(whole * pixels)
+                _windows(code, shape, (image, row, column), rest, registers)
+    return code.compiled()
+
+
+def channels_of_lanes(shape: Shape) -> list[list[int]]:
+    """The channel in each lane, by groups; what is left of a lone register repeats the last."""
+    spans, lanes = _spans(shape.channels, shape.lanes), range(shape.lanes)
+    return [
+        [min(spans[number][0] + lane, shape.channels - 1) for number in group for lane in lanes]
+        for group in _registers_at_once(shape)
+    ]
+
+
+def _registers_at_once(shape: Shape) -> list[range]:
+    """Numbers of the registers that are summed at once, three at most."""
+    registers = len(_spans(shape.channels, shape.lanes))
+    groups = -(-registers // 3)
+    ends = [registers * number // groups for number in range(groups + 1)]
+    return [range(start, end) for start, end in itertools.pairwise(ends)]
+
+
+def _windows(
+    code: Code,
+    shape: Shape,
+    at: tuple[ir.Value, ir.Value, ir.Value],
+    count: int,
+    registers: range,
+) -> None:
+    """Some channels of a few pooled pixels of a line.
+
+    Args:
+        code: that it belongs to.
+        shape: of the operation.
+        at: image, line and first column.
+        count: pixels.
+        registers: of channels, by number.
+    """
+    build, (image, row, column) = code.build, at
+    line = shape.padded[1] * shape.inputs
+    spans = _spans(shape.channels, shape.lanes)
+    seen = [(lower, right) for lower in (0, 1) for right in range(2 * count)]
+    places = {number: code.index(number * shape.lanes) for number in registers}
+    sums = {
+        (number, *pixel): code.variable(code.load("biases", place, shape.lanes))
+        for pixel in seen
+        for number, place in places.items()
+    }
+    corner = code.place((image, shape.image), (row, 2 * line), (column, 2 * shape.inputs))
+    (rows, columns), lanes = shape.kernel, len(registers) * shape.lanes
+    taps = columns * shape.inputs
+    group = code.index(rows * taps * registers.start * shape.lanes)
+    with code.loop(code.index(rows)) as down:
+        maps = code.place((corner, 1), (down, line))
+        kernels = code.place((group, 1), (down, taps * lanes))
+        for tap in range(taps):
+            factors = {
+                number: code.load(
+                    "kernels",
+                    build.add(kernels, code.index(tap * lanes + position * shape.lanes)),
+                    shape.lanes,
+                )
+                for position, number in enumerate(registers)
+            }
+            for lower, right in seen:
+                offset = code.index(lower * line + right * shape.inputs + tap)
+                pixel = code.load_number("maps", build.add(maps, offset))
+                value = code.splat(pixel, shape.lanes)
+                for number, factor in factors.items():
+                    total = sums[number, lower, right]
+                    build.store(code.add_product(factor, value, code.value(total)), total)
+    for pixel in range(count):
+        target = _window(code, shape, image, row, build.add(column, code.index(pixel)))
+        window = [(lower, 2 * pixel + right) for lower in (0, 1) for right in (0, 1)]
+        for number in registers:
+            best, which = _best(code, [code.value(sums[number, *each]) for each in window])
+            first, channels = spans[number]
+            place = build.add(target, code.index(first))
+            code.store(code.first(best, channels), "out", place)
+            code.store_bytes(code.first(which, channels), "which", place)
 
 
 def _register_tiles(shape: Shape) -> list[tuple[list[int], list[int]]]:
@@ -278,7 +415,7 @@ def _tile(
             best, which = _best(code, halves)
             for lane in range(min(width // 2, shape.pooled[1] - block // 2)):
                 place = code.place((target, 1), (channels[output], 1))
-                pixel = (block // 2 + lane) * shape.members * shape.outputs
+                pixel = (block // 2 + lane) * shape.channels
                 place = build.add(place, code.index(pixel))
                 code.store_number(code.lane(best, lane), "out", place)
                 code.store_byte(code.lane(which, lane), "which", place)
@@ -381,9 +518,9 @@ def _image(code: Code, shape: Shape, member: ir.Value, image: ir.Value) -> ir.Va
 
 def _window(code: Code, shape: Shape, image: ir.Value, row: ir.Value, column: ir.Value) -> ir.Value:
     """Where the channels of one pooled pixel begin."""
-    (rows, columns), channels = shape.pooled, shape.members * shape.outputs
+    rows, columns = shape.pooled
     steps = (image, rows * columns), (row, columns), (column, 1)
-    return code.place(*((index, stride * channels) for index, stride in steps))
+    return code.place(*((index, stride * shape.channels) for index, stride in steps))
 
 
 def _patch(

@@ -49,7 +49,7 @@ def of(shape: Shape, dtype: torch.dtype) -> Shape:
 SHAPES = st.builds(
     lambda register, **rest: Shape(dtype=register[0], lanes=register[1], **rest),
     register=st.sampled_from(REGISTERS),
-    members=st.integers(1, 3),
+    members=st.integers(1, 5),
     shared=st.booleans(),
     inputs=st.integers(1, 7),
     outputs=st.integers(1, 20),
@@ -236,9 +236,30 @@ def test_no_function_reads_or_writes_beyond_its_memory(shape: Shape) -> None:
         maps.address, out.address, which.address, sums.address, biases.address, images
     )
     pooled_code.sum_kernels(shape)(out.address, which.address, sums.address, maps.address, images)
+    whole = Guarded(torch.randn(images, shape.height, shape.width, shape.members * shape.inputs))
+    pooled_code.apart(shape)(whole.address, maps.address, images)
+    pooled_code.side_by_side(shape)(maps.address, whole.address, images)
     pooled_code.pool(shape)(convolved.address, out.address, which.address, images)
     if shape.narrow:
         pooled_code.convolve(shape)(
             maps.address, kernels.address, biases.address, planes.address, out.address,
             which.address, images,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("members", [2, 3, 5, 10])
+@pytest.mark.parametrize("register", [(F32, 8), (F32, 16), (F64, 4)])
+def test_channels_side_by_side_stay_within_their_memory(
+    members: int, register: tuple[torch.dtype, int]
+) -> None:
+    dtype, width = register
+    shape = replace(FIRST, shared=True, members=members, dtype=dtype, lanes=width)
+    numbers = torch.randn(2, *shape.pooled, shape.channels, dtype=dtype)
+    side_by_side = sum(map(len, pooled_code.channels_of_lanes(shape)))
+    maps = Guarded(torch.randn(1, 2, shape.image, dtype=dtype))
+    kernels = Guarded(torch.randn(75 * side_by_side, dtype=dtype))
+    biases = Guarded(torch.randn(side_by_side, dtype=dtype))
+    out, which = Guarded(numbers), Guarded(numbers.to(torch.uint8))
+    pooled_code.convolve_together(shape)(
+        maps.address, kernels.address, biases.address, out.address, which.address, 2
+    )
