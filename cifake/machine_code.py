@@ -20,6 +20,9 @@ from llvmlite import ir
 
 INDEX = ir.IntType(64)
 BYTE = ir.IntType(8)
+MOST_BITS = 64
+"""Bits of an index."""
+
 _POINTER = ir.PointerType()
 
 _NUMBERS = {torch.float32: ir.FloatType(), torch.float64: ir.DoubleType(), torch.uint8: BYTE}
@@ -86,6 +89,27 @@ class Code:
         build.branch(head)
         build.position_at_end(after)
 
+    @contextmanager
+    def each_bit(self, bits: ir.Value) -> Iterator[ir.Value]:
+        """What is written inside is done for each bit that is set, by its number, from the lowest.
+
+        It guesses wrong once at most, at the last, where a question a bit would with many of them.
+        """
+        build = self.build
+        left = self.variable(bits)
+        head, body, after = (self.function.append_basic_block() for _ in range(3))
+        build.branch(head)
+        build.position_at_end(head)
+        some = build.icmp_unsigned("!=", self.value(left), self.index(0))
+        build.cbranch(some, body, after)
+        build.position_at_end(body)
+        remaining = self.value(left)
+        yield build.cttz(remaining, ir.Constant(ir.IntType(1), 1))
+        lower = build.sub(remaining, self.index(1))
+        build.store(build.and_(remaining, lower), left)
+        build.branch(head)
+        build.position_at_end(after)
+
     # Variables.
 
     def variable(self, initial: ir.Value) -> ir.Value:
@@ -138,6 +162,19 @@ class Code:
         """One byte, as an index; the place is in bytes."""
         byte = self.build.load(self._at(address, place, BYTE), typ=BYTE)
         return self.build.zext(byte, INDEX)
+
+    def equal_bytes(self, address: str, place: ir.Value, count: int, value: ir.Value) -> ir.Value:
+        """Which of up to 64 bytes are an index, as bits of a number; the place is in bytes."""
+        bytes_ = ir.VectorType(BYTE, count)
+        found = self.build.load(self._at(address, place, BYTE), typ=bytes_, align=1)
+        nothing = ir.Constant(bytes_, ir.Undefined)
+        zero = ir.Constant(ir.IntType(32), 0)
+        first = self.build.insert_element(nothing, self.build.trunc(value, BYTE), zero)
+        every = ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count)
+        wanted = self.build.shuffle_vector(first, nothing, every)
+        equal = self.build.icmp_unsigned("==", found, wanted)
+        bits = self.build.bitcast(equal, ir.IntType(count))
+        return bits if count == MOST_BITS else self.build.zext(bits, INDEX)
 
     def store_byte(self, value: ir.Value, address: str, place: ir.Value) -> None:
         """Write one byte; the place is in bytes."""

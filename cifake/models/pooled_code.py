@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from llvmlite import ir
 
-from cifake.machine_code import BYTE, Code
+from cifake.machine_code import BYTE, MOST_BITS, Code
 
 _DEAD = 4
 """Stands where no pixel of a window passes a gradient on; 0 to 3 are its pixels, row by row."""
@@ -490,16 +490,17 @@ def sum_kernels(shape: Shape) -> Callable[..., None]:
         window = _window(code, shape, image, row, column)
         first = code.place((window, 1), (member, shape.outputs))
         sums = [code.variable(code.constant(0.0, width)) for _ in range(registers)]
-        with code.loop(code.index(shape.outputs)) as output:
-            place = build.add(first, output)
-            chosen = code.load_byte("which", place)
-            with build.if_then(build.icmp_unsigned("==", chosen, pixel)):
-                factor = code.splat(code.load_number("gradient", place), width)
-                channel = code.place((member, shape.outputs), (output, 1))
+        for start in range(0, shape.outputs, MOST_BITS):
+            count = min(MOST_BITS, shape.outputs - start)
+            part = build.add(first, code.index(start))
+            channel = code.place((member, shape.outputs), (code.index(start), 1))
+            with code.each_bit(code.equal_bytes("which", part, count, pixel)) as output:
+                factor = code.splat(code.load_number("gradient", build.add(part, output)), width)
+                kernel = code.place((build.add(channel, output), registers * width))
                 for number, total in enumerate(sums):
-                    place = code.place((channel, registers * width), (code.index(number), width))
-                    kernel = code.load("kernels", place, width)
-                    build.store(code.add_product(factor, kernel, code.value(total)), total)
+                    place = build.add(kernel, code.index(number * width))
+                    value = code.load("kernels", place, width)
+                    build.store(code.add_product(factor, value, code.value(total)), total)
         patch = _patch(code, shape, maps, (row, column), pixel)
         for total, offset in zip(sums, _offsets(shape), strict=True):
             place = build.add(patch, code.index(offset))

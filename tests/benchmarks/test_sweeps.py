@@ -73,7 +73,11 @@ def test_a_subset_is_refused_where_there_are_too_few_images(files: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("rival", "orders"), [(TUTORIAL, ["per_seed"]), (BEST, ["per_seed", "shared"])]
+    ("rival", "orders"),
+    [
+        (TUTORIAL, ["per_seed"]),
+        pytest.param(BEST, ["per_seed", "shared"], marks=pytest.mark.long),
+    ],
 )
 def test_plain_ray_tune_learns_what_a_sweep_learns_from_the_same_files(
     rival: Rival, orders: list[str], files: Path, tmp_path: Path
@@ -137,6 +141,7 @@ def test_only_the_greatest_length_says_what_was_learned(trained: list[Trained]) 
     assert learned([*trained, short]) == pytest.approx({"none": 0.7, "srm": 0.7})
 
 
+@pytest.mark.long
 def test_a_sweep_that_is_killed_trains_no_more_than_what_was_in_flight_again(
     files: Path, tmp_path: Path
 ) -> None:

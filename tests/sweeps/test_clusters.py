@@ -300,7 +300,7 @@ def test_gpus_that_torch_does_not_find_are_left_alone(site: Site, bucket: str) -
 # Nodes that leave
 
 
-@pytest.mark.parametrize("how", ["killed", "drained"])
+@pytest.mark.parametrize("how", ["killed", pytest.param("drained", marks=pytest.mark.long)])
 def test_a_node_that_leaves_while_it_trains_changes_no_row_and_costs_no_finished_epoch(
     site: Site, bucket: str, reference: Path, run_rows: RunRows, tmp_path: Path, how: str
 ) -> None:
@@ -338,6 +338,7 @@ def until(driver: Driver, condition: Callable[[], bool], within: float = 200) ->
 # A search
 
 
+@pytest.mark.long
 def test_a_search_is_trained_by_all_nodes(site: Site, bucket: str, tmp_path: Path) -> None:
     spec = tmp_path / "little.yaml"
     spec.write_text(

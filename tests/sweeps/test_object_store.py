@@ -138,6 +138,7 @@ def test_a_store_that_cannot_be_used_is_refused_before_anything_starts(
 # Its studies
 
 
+@pytest.mark.long
 def test_a_search_goes_on_where_it_stopped(
     command: Command, object_store: ObjectStore, bucket: str, tmp_path: Path
 ) -> None:
