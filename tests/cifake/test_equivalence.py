@@ -319,14 +319,14 @@ def _shared_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _last_step_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """No loss of the epoch shows it, the weights do."""
-    real = training.Updater.step
+    real = training.Updater.update
     steps = itertools.count(1)
 
-    def step(self: training.Updater, loss: torch.Tensor, rate: float) -> None:
+    def update(self: training.Updater, rate: float) -> None:
         if next(steps) < STEPS:
-            real(self, loss, rate)
+            real(self, rate)
 
-    monkeypatch.setattr(training.Updater, "step", step)
+    monkeypatch.setattr(training.Updater, "update", update)
 
 
 MISTAKES = {
