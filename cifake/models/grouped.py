@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from cifake.models import on_gpu
+from cifake.models.convolution import Convolution, torchs_gradients
 from cifake.models.geometry import Geometry
 
 _FEW_CHANNELS = 3
@@ -50,22 +51,8 @@ def _lacks_kernel(x: torch.Tensor, weight: torch.Tensor) -> bool:
     )
 
 
-class _ByGroup(torch.autograd.Function):
+class _ByGroup(Convolution):
     """A grouped convolution whose weight gradient is that of one convolution a group."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        geometry: Geometry,
-        groups: int,
-    ) -> torch.Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.geometry, ctx.groups = geometry, groups
-        stride, padding, dilation = geometry
-        return functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -75,31 +62,16 @@ class _ByGroup(torch.autograd.Function):
         of_x, of_weight, of_bias = None, None, None
         if wanted[0]:
             mask = [True, False, False]
-            of_x, _, _ = _gradients(gradient, x, weight, ctx.geometry, ctx.groups, mask)
+            of_x, _, _ = torchs_gradients(gradient, x, weight, ctx.geometry, ctx.groups, mask)
         if wanted[1] or wanted[2]:
             mask = [False, wanted[1], wanted[2]]
             split = _groups(gradient, ctx.groups), _groups(x, ctx.groups), weight.chunk(ctx.groups)
-            each = [_gradients(*one, ctx.geometry, 1, mask) for one in zip(*split, strict=True)]
+            each = [
+                torchs_gradients(*one, ctx.geometry, 1, mask) for one in zip(*split, strict=True)
+            ]
             of_weight = torch.cat([one[1] for one in each]) if wanted[1] else None
             of_bias = torch.cat([one[2] for one in each]) if wanted[2] else None
         return of_x, of_weight, of_bias, None, None
-
-
-def _gradients(
-    gradient: torch.Tensor,
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    geometry: Geometry,
-    groups: int,
-    mask: list[bool],
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of input, weight and bias, as far as the mask wants them."""
-    sizes = [len(weight)] if mask[2] else None
-    transposed = False
-    found: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = torch.ops.aten.convolution_backward(
-        gradient, x, weight, sizes, *geometry, transposed, [0, 0], groups, mask
-    )
-    return found
 
 
 def _groups(x: torch.Tensor, count: int) -> list[torch.Tensor]:

@@ -18,6 +18,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from cifake.models.convolution import Convolution, torchs_gradients
 from cifake.models.geometry import Geometry, of_convolution
 
 _PATCH_NUMBERS = 2**26
@@ -63,21 +64,7 @@ def conv2d(
     return out
 
 
-class _Conv2d(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        geometry: Geometry,
-        groups: int,
-    ) -> torch.Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.geometry, ctx.groups = geometry, groups
-        stride, padding, dilation = geometry
-        return functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
-
+class _Conv2d(Convolution):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -168,11 +155,7 @@ def _of_input(
     groups: int,
 ) -> torch.Tensor:
     """Gradient of the maps; cuDNN's deterministic algorithms are exact here."""
-    transposed, mask = False, [True, False, False]
     with torch.backends.cudnn.flags(
         enabled=True, deterministic=True, allow_tf32=False, fp32_precision="ieee"
     ):
-        found: tuple[torch.Tensor, ...] = torch.ops.aten.convolution_backward(
-            gradient, x, weight, None, *geometry, transposed, [0, 0], groups, mask
-        )
-    return found[0]
+        return torchs_gradients(gradient, x, weight, geometry, groups, [True, False, False])[0]

@@ -1,7 +1,4 @@
-"""On a GPU a run follows what it is on a processor, and is the same bits whenever it is repeated.
-
-These tests need a GPU; they are the long way to say that none was there where they are skipped.
-"""
+"""On a GPU a run follows what it is on a processor, and is repeated bit for bit."""
 
 from __future__ import annotations
 

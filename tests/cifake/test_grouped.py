@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -26,6 +26,7 @@ def _found(by_group: bool, x: torch.Tensor, leaves: Found, padding: int, groups:
     return out.detach(), *(leaf.grad for leaf in (x, weight, *bias) if leaf.grad is not None)
 
 
+@settings(deadline=None)
 @given(
     members=st.integers(2, 5),
     channels=st.integers(1, 3),
