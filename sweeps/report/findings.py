@@ -16,7 +16,7 @@ from cifake.tables import higher_is_better
 from sweeps.families import ALPHA, EVERY_PAIR
 from sweeps.report.content import Results, foremost
 from sweeps.report.ends import Ends
-from sweeps.report.headline import config_names
+from sweeps.report.headline import attainable, config_names
 from sweeps.report.tried import best_sentence
 from sweeps.resolution import Resolution, race_leader, racing, verdict
 from sweeps.statistics import seeds_to_reach
@@ -177,8 +177,8 @@ def _opening(leader: _Row, summary: _Row, names: Mapping[str, str], leads: str) 
         where += ", as no test set was evaluated,"
     facts = [f"n = {leader['n']}"]
     if summary["low"] is not None:
-        low, high = (_number(summary[end], unit) for end in ("low", "high"))
-        facts.insert(0, f"95 % interval {low} to {high}")
+        ends = attainable(summary["low"], summary["high"], unit)
+        facts.insert(0, f"95 % interval {' to '.join(_number(end, unit) for end in ends)}")
     if leader["epochs"] is not None:
         where += f" {after(leader['epochs'])}"
     score = f"{leader['metric'].replace('_', ' ')} {_number(leader['mean'], unit)}{_unit(unit)}"

@@ -175,6 +175,11 @@ def config_names(labels: Sequence[str]) -> dict[str, str]:
     }
 
 
+def attainable(low: float, high: float, unit: str | None) -> tuple[float, float]:
+    """An interval of a mean cut to what a score can be; the tables keep all of Student's t."""
+    return (max(low, 0.0), min(high, 1.0)) if unit == "share" else (low, high)
+
+
 def percent(metric: Mapping[str, float | None]) -> str:
     """A mean with its interval, in percent; the half width stands in for both sides."""
     mean, low, high = metric["mean"], metric["low"], metric["high"]

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from cifake.tables import score_unit
 from sweeps.aggregate import frame
 from sweeps.report.findings import Marks, marks
-from sweeps.report.headline import cell_text, short_names, varying
+from sweeps.report.headline import attainable, cell_text, short_names, varying
 from sweeps.report.reference import held_against
 from sweeps.report.shown import Shown, in_words
 from sweeps.words import after
@@ -245,7 +245,8 @@ def _score(
 ) -> Cell:
     if row is None or pd.isna(row["mean"]):
         return Cell(text="–", title="Undefined on these images, or of no run.")
-    share = score_unit(metric) == "share"
+    unit = score_unit(metric)
+    share = unit == "share"
     factor = 100 if share else 1
     digits = 2 if share else 4
     mean, low, high = row["mean"], row["low"], row["high"]
@@ -256,7 +257,7 @@ def _score(
         value=mean,
         mark=marks.of(row),
         whisker=None if span is None else _whisker((low, mean, high), span, share=share),
-        title=f"{factor * low:.{digits}f} to {factor * high:.{digits}f}",
+        title=" to ".join(f"{factor * end:.{digits}f}" for end in attainable(low, high, unit)),
     )
 
 

@@ -95,6 +95,13 @@ def test_a_lead_that_is_significant_is_told_with_its_interval_and_p() -> None:
     assert second == "That difference is significant."
 
 
+def test_an_interval_is_told_only_as_far_as_a_score_can_be() -> None:
+    results = results_of({"none": 0.995}, seeds=2)
+    assert max(row["high"] for row in results.summary.to_pylist() if row["high"] is not None) > 1
+    assert " to 100.00, n = 2)" in answer(results)
+    assert "(95 % interval 0.00 to " in answer(results_of({"none": 0.005}, seeds=2))
+
+
 def test_a_lead_over_some_of_several_says_over_how_many() -> None:
     text = answer(results_of({"none": 0.8, "se": 0.82, "srm": 0.9}))
     assert text.endswith("That difference is significant, and so is its lead over the other.")
