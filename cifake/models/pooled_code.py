@@ -143,26 +143,25 @@ def _copy(code: Code, shape: Shape, source: str, target: str) -> None:
     members, inputs = 1 if shape.shared else shape.members, shape.inputs
     top, left = shape.padding
     line = shape.padded[1] * inputs
+    # A line of all members at a time, which the nearest cache holds.
     with (
         code.loop(code.arguments["images"]) as image,
+        code.loop(code.index(shape.height)) as row,
         code.loop(code.index(members)) as member,
+        code.loop(code.index(shape.width)) as column,
     ):
         first = code.place((_image(code, shape, member, image), 1), (code.index(top), line))
-        with (
-            code.loop(code.index(shape.height)) as row,
-            code.loop(code.index(shape.width)) as column,
-        ):
-            pixels = (image, shape.height * shape.width), (row, shape.width), (column, 1)
-            steps = [(index, stride * members * inputs) for index, stride in pixels]
-            inner = code.place((first, 1), (row, line), (column, inputs))
-            places = {
-                "together": code.place(*steps, (member, inputs)),
-                "maps": code.build.add(inner, code.index(left * inputs)),
-            }
-            for start, count in _spans(inputs, shape.lanes):
-                offset = code.index(start)
-                value = code.load(source, code.build.add(places[source], offset), count)
-                code.store(value, target, code.build.add(places[target], offset))
+        pixels = (image, shape.height * shape.width), (row, shape.width), (column, 1)
+        steps = [(index, stride * members * inputs) for index, stride in pixels]
+        inner = code.place((first, 1), (row, line), (column, inputs))
+        places = {
+            "together": code.place(*steps, (member, inputs)),
+            "maps": code.build.add(inner, code.index(left * inputs)),
+        }
+        for start, count in _spans(inputs, shape.lanes):
+            offset = code.index(start)
+            value = code.load(source, code.build.add(places[source], offset), count)
+            code.store(value, target, code.build.add(places[target], offset))
 
 
 @functools.cache
