@@ -10,8 +10,8 @@ export OMP_NUM_THREADS ?= 1
 # BENCH_ARGS reaches the benchmarks: names, --device, --repeats, --data.
 BENCH_ARGS ?=
 
-# Tests of one file stay together: they share what is dear to make.
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+# Tests of one file stay together: they share what is dear to make. The heavy ones come first.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # How often `make chaos` kills, and the seed of its instants.
 CHAOS_KILLS ?= 100
@@ -37,8 +37,7 @@ demo: $(VENV)/.installed
 	$(BIN)/sweeps run demo --store $(STORE)
 
 test: $(VENV)/.installed-dev $(VENV)/.chromium $(VENV)/.latex $(VENV)/.slurm $(VENV)/.sshd
-	$(BIN)/python -m pytest -m "not long and not alone" $(PARALLEL)
-	$(BIN)/python -m pytest -m "not long and alone"
+	$(BIN)/python -m pytest -m "not long" $(PARALLEL)
 
 test-long: $(VENV)/.installed-dev $(VENV)/.slurm $(VENV)/.sshd
 	$(BIN)/python -m pytest -m long

@@ -22,6 +22,11 @@ _SHARED_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 _REAL_DATA = Path(os.environ.get("CIFAKE_DATA") or _SHARED_DATA).resolve()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the heavy files, so that no process is left with one when the others have ended."""
+    items.sort(key=lambda item: item.get_closest_marker("heavy") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads or writes what belongs to the user."""

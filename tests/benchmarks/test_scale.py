@@ -14,7 +14,7 @@ from tests.benchmarks.slots import slots
 from tests.benchmarks.traffic import CountingProxy
 from tests.object_store import BUCKET, ObjectStore
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 
 def test_a_finished_sweep_is_asked_for_again_and_timed(tmp_path: Path) -> None:

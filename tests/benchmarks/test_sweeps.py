@@ -28,7 +28,7 @@ from tests.benchmarks.grids import Cell, Grid, Trained, read_trained, subset, wr
 from tests.benchmarks.measure import Timed
 from tests.benchmarks.processes import apart, run
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 SMALL = Grid(
     epochs=(1, 10), seeds=2, train_images=1_200, validation=100, test=400, learning_rate=0.03

@@ -80,10 +80,11 @@ def lacking() -> str | None:
             return f"no {program}: apt-get install {package}"
     if _sshd() is None:
         return "no sshd: apt-get install openssh-server"
-    made = _try("ip", "link", "add", "cfprobe", "type", "bridge")
+    probe = f"cfprobe{os.getpid()}"
+    made = _try("ip", "link", "add", probe, "type", "bridge")
     if made.returncode != 0:
         return f"no bridge can be made: {made.stderr.strip()}"
-    _run("ip", "link", "delete", "cfprobe")
+    _run("ip", "link", "delete", probe)
     return None
 
 

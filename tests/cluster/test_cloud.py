@@ -26,7 +26,7 @@ from tests.cluster import fake_ec2, golden
 from tests.cluster.fake_ec2 import Api
 from tests.ports import free_port
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 CLOUDS = ("aws", "gcp")
 PERMISSIONS = Path(aws.__file__).parent / "permissions"

@@ -16,7 +16,7 @@ import pytest
 from tests.cluster.lab import NODES, Lab, wait_until
 from tests.cluster.one_machine import assert_same_tables, run_on_one_machine, write_spec
 
-pytestmark = [pytest.mark.alone, pytest.mark.long, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.heavy, pytest.mark.long, pytest.mark.timeout(3600)]
 
 MACHINES = ["n1", "n2", "n3", "n4"]
 """A head and three workers."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 
 def submit(jobs: Path, variables: dict[str, str] | None = None, **changes: Any) -> str:

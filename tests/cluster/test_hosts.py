@@ -17,7 +17,7 @@ from tests.cluster.lab import NODES, Lab, environment, wait_until
 from tests.cluster.namespaces import PYTHON
 from tests.cluster.one_machine import SWEEP, assert_same_tables, run_on_one_machine, write_spec
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
 WRONG = "0" * 64
 REFUSED = (401, 403)

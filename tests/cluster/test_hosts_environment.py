@@ -13,7 +13,7 @@ from tests.cluster.lab import NODES, Lab
 from tests.cluster.namespaces import SHARED
 from tests.cluster.one_machine import SWEEP, write_spec
 
-pytestmark = [pytest.mark.alone, pytest.mark.long, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.heavy, pytest.mark.long, pytest.mark.timeout(1800)]
 
 PACKAGES = "packages-1-py3-none-any.whl"
 

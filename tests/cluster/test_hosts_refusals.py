@@ -11,7 +11,7 @@ import pytest
 from tests.cluster.lab import NODES, Lab
 from tests.cluster.namespaces import PYTHON, SHARED
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
 
 
 def refused(lab: Lab) -> str:

@@ -28,7 +28,7 @@ from cluster.profile import read_profile, shipped
 from tests.cluster import golden
 from tests.cluster.api_server import MISSING, ApiServer
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 SCHEMAS = Path(__file__).parents[3] / "shared" / "schemas"
 CRDS = {"RayCluster": "ray.io_rayclusters.yaml", "RayJob": "ray.io_rayjobs.yaml"}

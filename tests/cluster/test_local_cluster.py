@@ -26,7 +26,7 @@ from cluster.state import folder_of
 from cluster.token import token_path
 from tests.ports import free_ports
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

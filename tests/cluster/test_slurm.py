@@ -20,7 +20,7 @@ from sweeps.store import Store
 from tests import rows
 from tests.cluster.slurm_machine import NODES, SlurmMachine, lacking, slurm_machine
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 ROOT = Path(__file__).parents[2]
 SWEEP = {

@@ -25,7 +25,7 @@ from sweeps.store import STACKS, Store
 from sweeps.upkeep import verify
 from tests.sweeps.drivers import Driver, command_line, launch
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 StoreRows = Callable[[Path], dict[str, dict[str, list[dict[str, Any]]]]]

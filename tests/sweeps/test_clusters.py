@@ -20,7 +20,7 @@ from tests.object_store import ObjectStore
 from tests.sweeps.drivers import Driver, launch
 from tests.sweeps.raylets import Raylet, Raylets, can_hide
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Rows = dict[str, list[dict[str, Any]]]

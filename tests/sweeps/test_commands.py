@@ -32,7 +32,7 @@ from sweeps.forecast import FILE
 from sweeps.store import STACKS, Store
 from tests.sweeps.drivers import Driver, command_line, launch
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 StacksAsIn = Callable[[Path, Path, str], None]

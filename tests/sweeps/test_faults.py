@@ -21,7 +21,7 @@ from sweeps.store import STACKS, Store
 from sweeps.sweep import open_sweep, read_spec
 from sweeps.upkeep import verify
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 StoreRows = Callable[[Path], dict[str, dict[str, list[dict[str, Any]]]]]

@@ -21,7 +21,7 @@ from cifake.places import open_place
 from sweeps.store import Store
 from sweeps.trial import Report, Task, run_stack
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 MakeTask = Callable[..., Task]
 StoreRows = Callable[[Path], dict[str, dict[str, list[dict[str, Any]]]]]

@@ -389,7 +389,7 @@ def test_an_address_is_told_without_what_lets_in() -> None:
 # The commands
 
 
-@pytest.mark.alone
+@pytest.mark.heavy
 def test_a_sweep_is_logged_while_it_runs_and_a_server_that_is_away_does_not_fail_it(
     command: Command, tmp_path: Path, uri: str
 ) -> None:

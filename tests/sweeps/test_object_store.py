@@ -24,7 +24,7 @@ from sweeps.trial import Task
 from tests.object_store import ObjectStore
 from tests.sweeps.trials import ran, trained
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 MakeTask = Callable[..., Task]
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -132,7 +132,7 @@ def other_data(plan: Mapping[str, Any]) -> list[str]:
     return [note for note in plan["notes"] if "on other data" in note]
 
 
-@pytest.mark.alone
+@pytest.mark.heavy
 def test_a_folder_that_changed_between_two_runs_of_a_sweep_is_told(
     command: Command, tmp_path: Path
 ) -> None:

@@ -31,7 +31,7 @@ from sweeps.sweep import open_sweep, read_spec
 from sweeps.trial import run_stack
 from tests.sweeps.drivers import Driver, launch
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 Parse = Callable[..., Spec]
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -45,7 +45,7 @@ from sweeps.store import Store
 from tests.ports import free_port
 from tests.sweeps.trials import planned, train
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 Environment = dict[str, str]
 Asked = Callable[..., tuple[int, Mapping[str, str], bytes]]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 SCRIPT = """
 import gc, json, os, signal, sys, time

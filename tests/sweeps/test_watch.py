@@ -13,7 +13,7 @@ from cifake.exits import INTERRUPTED, STOPPED, UNFINISHED
 from sweeps import watch
 from sweeps.watch import LostClusterError, Watch
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 DEAF = """
 import ctypes, os, pathlib, threading, time

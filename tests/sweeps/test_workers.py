@@ -14,7 +14,7 @@ import pytest
 
 from tests.sweeps.raylets import Raylets
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.heavy
 
 DRIVER = """
 import json, os, signal, sys, time
