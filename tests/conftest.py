@@ -23,7 +23,7 @@ _REAL_DATA = Path(os.environ.get("CIFAKE_DATA") or _SHARED_DATA).resolve()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the heavy files, so that no process is left with one when the others have ended."""
+    """Begin with the heavy files, so that none of them is left over when the others have ended."""
     items.sort(key=lambda item: item.get_closest_marker("heavy") is None)
 
 
