@@ -16,6 +16,14 @@ from tests.object_store import WEED, ObjectStore
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _own_clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What this machine knows of its clusters lies in the cache, which other processes share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAKE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Command:
     """Run `python -m cluster` and wait for it."""
