@@ -73,6 +73,10 @@ class Code:
             found = self.build.add(found, self.build.mul(index, self.index(stride)))
         return found
 
+    def least(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """The smaller of two indices."""
+        return self.build.select(self.build.icmp_unsigned("<", a, b), a, b)
+
     @contextmanager
     def loop(self, count: ir.Value) -> Iterator[ir.Value]:
         """What is written inside is done for each index below a count, in order."""
@@ -193,9 +197,9 @@ class Code:
         chosen = ir.Constant(ir.VectorType(ir.IntType(32), count), [*range(count)])
         return self.build.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), chosen)
 
-    def every_other(self, vector: ir.Value, first: int) -> ir.Value:
-        """The lanes first, first + 2, … of a vector."""
-        places = [*range(first, vector.type.count, 2)]
+    def every(self, step: int, vector: ir.Value, first: int) -> ir.Value:
+        """The lanes first, first + step, … of a vector."""
+        places = [*range(first, vector.type.count, step)]
         chosen = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
         return self.build.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), chosen)
 

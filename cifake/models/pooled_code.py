@@ -29,6 +29,9 @@ _SUMS = 8
 """Registers of sums of channels side by side, which hide how long an addition takes; the compiler
 runs out of registers for twice as many."""
 
+_PARTED = 4
+"""Registers of pixels that are taken apart into channels at once."""
+
 _MOST_SUMS = 48
 """Registers of sums that a patch may take; more were not tried."""
 
@@ -226,13 +229,16 @@ def convolve(shape: Shape) -> Callable[..., None]:
         code.loop(code.arguments["images"]) as image,
     ):
         first = _image(code, shape, member, image)
-        with code.loop(code.index(height)) as row, code.loop(code.index(width)) as column:
-            pixel = code.place((first, 1), (row, width * inputs), (column, inputs))
+        count = _pixels_at_once(shape)
+        blocks = code.index(-(-width // count))
+        with code.loop(code.index(height)) as row, code.loop(blocks) as block:
+            column = code.least(code.place((block, count)), code.index(width - count))
+            place = code.place((first, 1), (row, width * inputs), (column, inputs))
+            pixels = code.load("maps", place, count * inputs)
             target = code.place((row, shape.line), (column, 1))
             for channel in range(inputs):
-                value = code.load_number("maps", code.place((pixel, 1), (code.index(channel), 1)))
-                place = code.place((target, 1), (code.index(channel), shape.plane))
-                code.store_number(value, "planes", place)
+                place = code.build.add(target, code.index(channel * shape.plane))
+                code.store(code.every(inputs, pixels, channel), "planes", place)
         with code.loop(code.index(shape.pooled[0])) as row:
             for blocks, outputs in _register_tiles(shape):
                 _tile(code, shape, (member, image, row), blocks, outputs)
@@ -342,6 +348,11 @@ def _windows(
             code.store_bytes(code.first(which, channels), "which", place)
 
 
+def _pixels_at_once(shape: Shape) -> int:
+    """Pixels of a line that are taken apart together: a register's, if with all channels in few."""
+    return max(1, min(shape.lanes, shape.padded[1], _PARTED * shape.lanes // shape.inputs))
+
+
 def _register_tiles(shape: Shape) -> list[tuple[list[int], list[int]]]:
     """First columns and channels of what is summed in registers at once, two lines of it."""
     # Two lines of them fill 24 of AVX-512's 32 registers, or 12 of the 16 that others have.
@@ -410,7 +421,7 @@ def _tile(
     for output in outputs:
         for block in blocks:
             lines = [code.value(sums[output, line, block]) for line in (0, 1)]
-            halves = [code.every_other(line, odd) for line in lines for odd in (0, 1)]
+            halves = [code.every(2, line, odd) for line in lines for odd in (0, 1)]
             best, which = _best(code, halves)
             for lane in range(min(width // 2, shape.pooled[1] - block // 2)):
                 place = code.place((target, 1), (channels[output], 1))
