@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 import torch
 
+from cifake import memory
 from cifake.batches import GATHERING_BYTES, TrainingData
 from cifake.config import Config
 from cifake.data.decode import PIXELS_SHAPE
+from cifake.evaluation import predict
 from cifake.training import Epoch, train
 
 _BATCHES = 4
 _EPOCHS = 2
+_EVALUATED = 1000
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,18 @@ def stack_bytes(config: Config, data: TrainingData, width: int) -> int:
         data: its images, all of which lie on the GPU while it is trained.
         width: seeds trained as one network.
     """
-    few = TrainingData(data.pixels, data.labels, data.rows[: _BATCHES * config.batch_size])
+    # The last batch of an epoch is of another size, and so are those of an evaluation.
+    images = (_BATCHES + 1) * config.batch_size - 1
+    few = TrainingData(data.pixels, data.labels, data.rows[:images])
+    memory.release()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_reserved()
-    epochs: list[Epoch] = []
-    train(config, range(width), few, epochs.append, epochs=_EPOCHS, device="cuda")
+
+    def evaluate(epoch: Epoch) -> None:
+        for member in epoch.members:
+            predict(member.model, data.pixels, data.rows[:_EVALUATED])
+
+    train(config, range(width), few, evaluate, epochs=_EPOCHS, device="cuda")
     training = torch.cuda.max_memory_reserved() - before
     pixels = (len(data.rows) - len(few.rows)) * math.prod(PIXELS_SHAPE)
     return training + pixels + GATHERING_BYTES + _context()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 from collections.abc import Callable
@@ -57,6 +58,9 @@ def taken(network: nn.Module, step: Callable[[], torch.Tensor]) -> int:
     return _COPIES * weights + 2 * sum(saved.values()) + sum(passed)
 
 
+_EXHAUSTED = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
+"""What torch's allocator for processors says, a GPU's driver, and the libraries on it."""
+
 _WATCHERS: list[Callable[[int], None]] = []
 
 
@@ -69,12 +73,26 @@ def passing(*tensors: torch.Tensor) -> None:
 
 def is_exhausted(error: BaseException) -> bool:
     """Whether an error says that memory ran out; torch has a class of its own for GPUs only."""
-    exhausted = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, exhausted) or "can't allocate memory" in str(error)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    if isinstance(error, RuntimeError) and any(text in str(error) for text in _EXHAUSTED):
+        return True
+    # What a graph says that is recorded no further can hide what kept it from being recorded.
+    return error.__context__ is not None and is_exhausted(error.__context__)
+
+
+def release() -> None:
+    """Give back to all GPUs what torch keeps of what is needed no more."""
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def _of_gpu(device: str) -> int:
-    """What is free there, within the share of all that this process may have."""
+    """What is free there, within the share of all that this process may have.
+
+    What torch keeps for later is given back first, and so is free.
+    """
+    release()
     number = torch.device(device).index
     gpu = torch.cuda.current_device() if number is None else number
     free, total = torch.cuda.mem_get_info(gpu)

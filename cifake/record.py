@@ -135,6 +135,8 @@ class Record:
         }
         self.committed = dict(self.row)
         self._read_tables()
+        self.row["train_seconds"] = sum(self.rows("epochs")["seconds"].to_pylist(), 0.0)
+        self.committed = dict(self.row)
 
     def keep_state(self, state: State) -> None:
         """Let the next commit write the state after an epoch."""

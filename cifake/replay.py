@@ -68,9 +68,12 @@ class Replay:
 
     def _record(self, passes: Passes, pixels: torch.Tensor, targets: torch.Tensor) -> None:
         self._pixels, self._targets = pixels.clone(), targets.clone()
-        torch.cuda.empty_cache()  # a graph has memory of its own, beside that of the passes so far
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self.stream):
+        # Where recording fails, torch leaves its stream the current one.
+        with (
+            torch.cuda.stream(torch.cuda.current_stream()),
+            torch.cuda.graph(graph, stream=self.stream),
+        ):
             self._logits = passes(self._pixels, self._targets)
         self._gradients = [parameter.grad for parameter in self.parameters]
         self.graph = graph

@@ -222,16 +222,16 @@ def _within_memory(
 
 
 def _train_epoch(trained: _Stack | _Fitted, epoch: int) -> list[_Result]:
-    """One epoch of a stack; of its halves, each from where the stack began, if memory runs out."""
+    """One epoch of a stack; of what takes its place, from where it began, if memory runs out."""
     if isinstance(trained, _Fitted):
         return [trained.train_epoch(epoch)]
     try:
         return [trained.train_epoch(epoch)]
     except (MemoryError, RuntimeError) as error:
-        if len(trained.seeds) == 1 or not memory.is_exhausted(error):
+        if not trained.yields or not memory.is_exhausted(error):
             raise
     # Out of the handler, whose traceback holds on to the tensors that are in the way.
-    return [result for half in trained.halves(epoch) for result in _train_epoch(half, epoch)]
+    return [result for part in trained.smaller(epoch) for result in _train_epoch(part, epoch)]
 
 
 class _Stack:
@@ -270,9 +270,12 @@ class _Stack:
                     break
         diverged = self._diverged(epoch, log, block)
         kept = [seed for seed in self.seeds if seed not in diverged]
-        self.states = self._states(epoch, kept)
-        members = [self._member(epoch, seed, log) for seed in kept]
-        return _Result(members, list(diverged.values()), self._rest(kept))
+        states = self._states(epoch, kept)
+        members = [self._member(epoch, seed, log, states[seed]) for seed in kept]
+        result = _Result(members, list(diverged.values()), self._rest(kept, states))
+        # Last, since until then the epoch may have to be begun anew.
+        self.states = states
+        return result
 
     def memory(self) -> int:
         """Bytes that training it takes, measured on one batch."""
@@ -284,9 +287,19 @@ class _Stack:
             self.network, lambda: _objective(self._logits(block.pixels[batch]), labels)
         )
 
-    def halves(self, epoch: int) -> list[_Stack]:
-        """Two stacks in the place of this one, each as it was before an epoch that did not fit."""
-        why = f"stack of {len(self.seeds)} halved in epoch {epoch}: out of memory"
+    @property
+    def yields(self) -> bool:
+        """Whether there is a way to train it in less memory."""
+        return self.replay is not None or len(self.seeds) > 1
+
+    def smaller(self, epoch: int) -> list[_Stack]:
+        """What takes its place, as it was before an epoch that did not fit: two halves.
+
+        Where passes were recorded, first the same stack without that.
+        """
+        recorded, count = self.replay is not None, len(self.seeds)
+        what = "no longer replayed" if recorded else "halved"
+        why = f"stack of {count} {what} in epoch {epoch}: out of memory"
         del (
             self.models,
             self.network,
@@ -295,10 +308,10 @@ class _Stack:
             self.replay,
         )  # room for the halves
         if _is_gpu(self.images.device):
-            torch.cuda.empty_cache()
+            memory.release()
         return [
             _Stack(self.config, half, self.images, self.states, (*self.fallbacks, why))
-            for half in chunks(self.seeds, -(-len(self.seeds) // 2))
+            for half in chunks(self.seeds, count if recorded else -(-count // 2))
         ]
 
     def _model(self, seed: int) -> nn.Module:
@@ -307,8 +320,7 @@ class _Stack:
         if seed in self.states:
             model.load_state_dict(self.states[seed].weights)
         elif self.config.normalization == "dataset":
-            data = self.images.data
-            cast("Network", model).pixels.measure(data.pixels, data.rows)
+            cast("Network", model).pixels.adopt(*self.images.statistics)
         if _is_gpu(self.images.device):
             on_gpu.take_over(model)
         return model.to(self.images.device)
@@ -385,7 +397,7 @@ class _Stack:
                     model.eval()
         return states
 
-    def _member(self, epoch: int, seed: int, log: _Log) -> MemberEpoch:
+    def _member(self, epoch: int, seed: int, log: _Log, state: State) -> MemberEpoch:
         index = self.seeds.index(seed)
         loss, accuracy = log.means(index)
         batches = len(log.sizes)
@@ -395,18 +407,18 @@ class _Stack:
             accuracy=accuracy,
             learning_rate=self._rate(epoch, batches, batches - 1),
             model=self.models[index],
-            state=self.states[seed],
+            state=state,
             stack=self.seeds,
             fallbacks=self.fallbacks,
             steps=log.steps(index, self.config.log_every) if epoch == 1 else [],
         )
 
-    def _rest(self, kept: list[int]) -> _Stack | None:
+    def _rest(self, kept: list[int], states: Mapping[int, State]) -> _Stack | None:
         if len(kept) == len(self.seeds):
             return self
         if not kept:
             return None
-        return _Stack(self.config, tuple(kept), self.images, self.states, self.fallbacks)
+        return _Stack(self.config, tuple(kept), self.images, states, self.fallbacks)
 
 
 class _Fitted:

@@ -96,11 +96,13 @@ def _sgd(
     states: list[dict[str, Any]],
     **how: Any,
 ) -> None:
+    if how["momentum"]:
+        # torch leaves the first buffer as it finds the memory where a scaler has the step skipped.
+        for state, gradient in zip(states, gradients, strict=True):
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(gradient)
     buffers = [state.get("momentum_buffer") for state in states]
     sgd(parameters, gradients, buffers, dampening=0.0, **how)
-    if how["momentum"]:
-        for state, buffer in zip(states, buffers, strict=True):
-            state["momentum_buffer"] = buffer
 
 
 def _adam(

@@ -73,12 +73,15 @@ def up(
     """Start a cluster and say how to use it; what runs is left as it is."""
     name, settings = read_profile(profile, LAUNCHERS)
     launcher = _launcher(name, settings)
-    actions = [state.remember(settings, state.folder_of(name)), *launcher.up()]
+    folder = state.folder_of(name)
+    actions = [state.remember(settings, folder), *launcher.up(), state.came_up(folder)]
     if dry_run:
         print(script(actions))
         return
     _check(launcher)
-    perform(actions, _tell)
+    # It may have come up from another machine. Another launcher is asked, since one may remember.
+    there = state.has_come_up(folder) or _launcher(name, settings).is_up()
+    perform(actions, _tell, undo=not there)
     print(f"{name} is up")
     _print_reach(launcher)
 

@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,24 +92,32 @@ def script(actions: Sequence[Action]) -> str:
     return "\n".join(_lines(action) for action in actions)
 
 
-def perform(actions: Sequence[Action], tell: Callable[[str], None]) -> None:
+def perform(actions: Sequence[Action], tell: Callable[[str], None], *, undo: bool = True) -> None:
     """Do all actions in order; where one fails, undo those before it and say what happened.
 
     Args:
         actions: what to do.
         tell: called with a line on what is done.
+        undo: whether what failed is undone; not where its effect may have been there before.
 
     Raises:
-        InputError: what failed, with the end of its output.
+        InputError: what failed, with the end of its output, and what could not be undone.
     """
     done: list[Command] = []
     try:
         _perform(actions, tell, done)
-    except InputError:
-        for command in reversed(done):
-            if command.undo is not None:
-                _run(command.undo, None, command.limit)
-        raise
+    except InputError as error:
+        raise InputError([*error.mistakes, *(_undone(done) if undo else ())]) from None
+
+
+def _undone(done: Sequence[Command]) -> Iterator[Mistake]:
+    """Undo commands, the last first; those that could not be."""
+    for command in reversed(done):
+        if command.undo is not None:
+            code, output = _run(command.undo, None, command.limit)
+            if code != 0:
+                problem = f"could not be undone, exit code {code}: {_told(output)}"
+                yield Mistake(where=command.what, problem=problem)
 
 
 def _perform(actions: Sequence[Action], tell: Callable[[str], None], done: list[Command]) -> None:
@@ -164,11 +172,15 @@ def _complete(command: Command) -> None:
         if code == 0:
             return
         if time.monotonic() >= end:
-            lines = [line.strip() for line in output.strip().splitlines() if line.strip()]
-            told = "; ".join(lines[-_TOLD_LINES:]) or "it said nothing"
-            problem = f"failed with exit code {code}: {told}"
+            problem = f"failed with exit code {code}: {_told(output)}"
             raise InputError([Mistake(where=command.what, problem=problem)])
         time.sleep(_EVERY)
+
+
+def _told(output: str) -> str:
+    """The end of what a command printed, in a line."""
+    lines = [line.strip() for line in output.strip().splitlines() if line.strip()]
+    return "; ".join(lines[-_TOLD_LINES:]) or "it said nothing"
 
 
 def _run(argv: Sequence[str], stdin: Path | None, limit: float) -> tuple[int, str]:

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from typing import Any, NoReturn
 
 from cifake.data.locate import cache_folder
 from cifake.errors import one_line, refuse, run_command
+from cifake.files import write_aside
 from cluster import bucket
 from cluster.job import CODE, LOG, STOPPED, SUBMISSION, entrypoint
 from cluster.launcher import Submission
@@ -76,10 +78,14 @@ def _hand_over(folder: Path) -> None:
 
 
 def resume() -> dict[str, list[str]]:
-    """Submit again every job that neither ended nor was stopped, and that Ray does not know."""
+    """Submit again every job that did not end; one that was stopped meanwhile ends as it is."""
     resumed = []
     for folder in sorted(jobs_folder().glob("*/")):
-        if (folder / SUBMISSION).is_file() and not _ended(folder):
+        if not (folder / SUBMISSION).is_file() or _ended(folder):
+            continue
+        if (folder / STOPPED).is_file():
+            _end(folder, 128 + signal.SIGINT)
+        else:
             with (folder / LOG).open("ab") as log:
                 log.write(b"the head was started anew, and the sweep goes on from its store\n")
             _hand_over(folder)
@@ -146,6 +152,7 @@ def stop(job: str) -> dict[str, str]:
         if time.monotonic() > end:
             refuse("job", f"did not end within {_STOP_WITHIN:g} s; try again", value=job)
         time.sleep(_POLL_SECONDS)
+    _settle(folder)
     return {"job": job, "state": _state(folder)}
 
 
@@ -208,7 +215,11 @@ def _settle(folder: Path) -> None:
         if not _ended(folder):
             with (folder / LOG).open("ab") as log:
                 log.write(f"{info.message}\n".encode())
-            (folder / CODE).write_text("1")
+            _end(folder, 1)
+
+
+def _end(folder: Path, code: int) -> None:
+    write_aside(folder / CODE, str(code).encode())
 
 
 def _client() -> Any:

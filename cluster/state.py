@@ -9,7 +9,7 @@ from cifake.data.locate import cache_folder
 from cluster.actions import WriteFile
 from cluster.launcher import Launcher, Profile
 
-_PROFILE = "profile.json"
+_PROFILE, _UP = "profile.json", "up"
 
 
 def folder_of(name: str) -> Path:
@@ -20,6 +20,16 @@ def folder_of(name: str) -> Path:
 def remember(profile: Profile, folder: Path) -> WriteFile:
     """What keeps a profile as it is now: `down` goes by it, however the file changes."""
     return WriteFile(path=folder / _PROFILE, text=profile.model_dump_json(indent=2))
+
+
+def came_up(folder: Path) -> WriteFile:
+    """What notes that `up` succeeded."""
+    return WriteFile(path=folder / _UP, text="")
+
+
+def has_come_up(folder: Path) -> bool:
+    """Whether `up` ever succeeded, and `down` has not been since."""
+    return (folder / _UP).is_file()
 
 
 def remembered(folder: Path, launchers: Mapping[str, type[Launcher]]) -> Profile | None:

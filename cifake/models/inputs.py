@@ -43,19 +43,10 @@ class Pixels(nn.Module):
         self.register_buffer("mean", 255 * torch.tensor(mean), persistent=measured)
         self.register_buffer("std", 255 * torch.tensor(std), persistent=measured)
 
-    def measure(self, pixels: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]) -> None:
-        """Take the means and deviations of the channels over some rows of (n, 32, 32, 3) pixels."""
-        total, squares = np.zeros(3), np.zeros(3)
-        for start in range(0, len(rows), 4096):
-            block = np.take(pixels, rows[start : start + 4096], axis=0).reshape(-1, 3)
-            histograms = [np.bincount(block[:, channel], minlength=256) for channel in range(3)]
-            total += [float(np.dot(h, np.arange(256))) for h in histograms]
-            squares += [float(np.dot(h, np.arange(256.0) ** 2)) for h in histograms]
-        count = len(rows) * pixels.shape[1] * pixels.shape[2]
-        mean = total / count
-        std = np.sqrt(np.maximum(squares / count - mean**2, 1e-12))
-        self.get_buffer("mean").copy_(torch.from_numpy(mean))
-        self.get_buffer("std").copy_(torch.from_numpy(std))
+    def adopt(self, mean: torch.Tensor, std: torch.Tensor) -> None:
+        """Take other means and deviations of the channels, each of shape (3,), of 0…255."""
+        self.get_buffer("mean").copy_(mean)
+        self.get_buffer("std").copy_(std)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images of shape (n, 32, 32, 3), 0…255, to (n, channels, 32, 32).

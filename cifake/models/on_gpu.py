@@ -8,9 +8,9 @@ here, of the result's gradient and of the patches that each place looks at.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
-from types import MethodType
 from typing import Any
 
 import torch
@@ -29,16 +29,23 @@ def take_over(network: nn.Module) -> None:
     """Have all convolutions of a network made here."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros":
-            module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
+            module.__class__ = _made_here(type(module))  # type: ignore[arg-type] # a metaclass hides a hash
 
 
-def _forward(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
-    """What takes the place of a convolution's own method."""
-    geometry = of_convolution(conv) if applies(x, conv.weight) else None
-    if geometry is None:
-        out: torch.Tensor = type(conv).forward(conv, x)
-        return out
-    return conv2d(x, conv.weight, conv.bias, geometry, conv.groups)
+class _MadeHere(nn.Conv2d):
+    """A convolution that is made here where that applies."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        geometry = of_convolution(self) if applies(x, self.weight) else None
+        if geometry is None:
+            return super().forward(x)
+        return conv2d(x, self.weight, self.bias, geometry, self.groups)
+
+
+@functools.cache
+def _made_here(kind: type[nn.Conv2d]) -> type[nn.Conv2d]:
+    """A kind of convolution, made here; a class, since what refers to a module it keeps alive."""
+    return type(kind.__name__, (_MadeHere, kind), {})
 
 
 def applies(x: torch.Tensor, weight: torch.Tensor) -> bool:

@@ -101,6 +101,7 @@ class Cloud:
                     self.folder / _TEMPLATE, self.folder / _CONFIG, self._values()
                 ),
                 undo=self._undo_values(),
+                limit=_DOWN_SECONDS,
             ),
             Command(
                 what="make the head, which takes some minutes",
@@ -204,6 +205,7 @@ class Aws(Cloud):
         remove = Command(
             what="remove the security group",
             argv=aws.remove_group_command(self.name, self._profile),
+            limit=_DOWN_SECONDS,
         )
         return [*super().down(), remove]
 

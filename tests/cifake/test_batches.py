@@ -159,6 +159,23 @@ def test_blocks_hold_the_images_of_the_order(demo: Pack) -> None:
     assert bounds == order.bounds
 
 
+def test_a_short_batch_that_comes_first_makes_no_large_block(demo: Pack) -> None:
+    rows = demo.rows("train")
+    config = Config(batch_size=len(rows) // 4 - 1, shuffle="frozen_batches")
+    assert config.batch_size > 64
+    short = 0
+    for epoch in range(12):
+        blocks = list(
+            Images(TrainingData(demo.pixels, demo.labels, rows), "cpu").blocks(
+                config, range(2048 // config.batch_size), epoch
+            )
+        )
+        start, stop = blocks[0].bounds[0]
+        short += stop - start < config.batch_size
+        assert {len(block.bounds) for block in blocks} == {1}
+    assert short
+
+
 @pytest.mark.parametrize("data_order", ["per_seed", "shared"])
 def test_blocks_of_a_stack_hold_the_images_of_every_member(demo: Pack, data_order: str) -> None:
     """One after another along the channels, each as the seed alone has them; shared ones once."""

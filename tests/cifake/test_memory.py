@@ -154,6 +154,15 @@ def test_errors_that_say_memory_ran_out_are_told_from_others() -> None:
     assert memory.is_exhausted(of_numpy.value)
     assert memory.is_exhausted(torch.OutOfMemoryError("CUDA out of memory"))
     assert not memory.is_exhausted(of_shapes.value)
+    for said in (
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling",
+    ):
+        assert memory.is_exhausted(torch.AcceleratorError(said))
+    hidden = RuntimeError("operation failed due to a previous error during capture")
+    assert not memory.is_exhausted(hidden)
+    hidden.__context__ = torch.OutOfMemoryError("CUDA out of memory")
+    assert memory.is_exhausted(hidden)
 
 
 # A stack that would not fit

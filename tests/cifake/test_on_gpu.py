@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -104,6 +107,19 @@ def test_a_network_whose_convolutions_are_made_here_is_the_same(
         torch.testing.assert_close(one.grad, other.grad)
     kernels = [p for p in taken.parameters() if p.dim() == 4]
     assert len(made) == len(kernels)
+
+
+def test_a_network_that_was_taken_over_goes_when_nobody_needs_it() -> None:
+    """Not when Python next looks for cycles: a GPU's memory would be missed until then."""
+    network = build(Config(), 0)
+    on_gpu.take_over(network)
+    kept = weakref.ref(network.get_submodule("conv1"))
+    gc.disable()
+    try:
+        del network
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_a_processor_has_convolutions_of_its_own() -> None:

@@ -420,6 +420,7 @@ def test_a_record_goes_back_as_far_as_its_states_can_be_read(tmp_path: Path) -> 
     assert record.epochs_done == 2
     assert record.rows("epochs")["epoch"].to_pylist() == [1, 2]
     assert (record.row["status"], record.row["evaluated"]) == ("running", ["1:a:test"])
+    assert record.row["train_seconds"] == 2.0
     said = "weights-0003.safetensors is damaged: trained again from epoch 2"
     assert record.row["fallbacks"] == [said]
     folder.place.remove("optimizer-0002.safetensors")
@@ -446,7 +447,7 @@ def grown(folder: RunFolder, config: Config, epochs: int) -> None:
     """Commit a run epoch by epoch."""
     record = Record(folder, config, 0)
     for epoch in range(1, epochs + 1):
-        rows = [{"run_id": record.run_id, "epoch": epoch}]
+        rows = [{"run_id": record.run_id, "epoch": epoch, "seconds": 1.0}]
         record.add("epochs", tables.TABLES["epochs"].from_rows(rows))
         record.keep_state(State(epoch, {"w": torch.ones(epoch)}, {"w/step": torch.tensor(1.0)}))
         record.row["evaluated"] = sorted({*record.row["evaluated"], f"{2 * epoch - 1}:a:test"})

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from cifake import training
 from cifake.batches import TrainingData, batch_bounds, epoch_order
 from cifake.config import Config, DataSettings
 from cifake.data.pack import Pack
@@ -725,6 +726,61 @@ def test_a_member_that_diverges_leaves_the_others_numbers_unchanged(
     assert all(_same(found.states[s, 3], narrower.states[s, 3]) for s in (0, 1, 3))
 
 
+def test_memory_that_ends_when_an_epoch_is_over_has_it_trained_once(
+    data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stack of the others is made when a member has diverged, and may not find room."""
+    config, seeds = ALL["base"], [3, 0, 7]
+    sound = _train(config, seeds, data, epochs=1)
+    states = {seed: sound.states[seed, 1] for seed in seeds}
+    lost = {key: torch.full_like(value, np.nan) for key, value in states[7].weights.items()}
+    poisoned = states | {7: State(1, lost, states[7].optimizer)}
+    rest, left = training._Stack._rest, iter([MemoryError()])
+
+    def without_room(*arguments: Any) -> Any:
+        for error in left:
+            raise error
+        return rest(*arguments)
+
+    monkeypatch.setattr(training._Stack, "_rest", without_room)
+    found = _train(config, seeds, data, epochs=2, resume=poisoned)
+    assert [each.seed for each in _divergences(found)] == [7]
+    halves = [[3], [0, 7]]
+    assert {member.stack for member in found.epochs[0].members} == set(map(tuple, halves))
+    expected = _train(config, seeds, data, epochs=2, resume=poisoned, stacks=halves)
+    for seed in (3, 0):
+        assert _same(found.states[seed, 2], expected.states[seed, 2])
+    (said,) = {member.fallbacks for member in found.epochs[0].members}
+    assert said == ("stack of 3 halved in epoch 2: out of memory",)
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1, 2]], ids=len)
+def test_where_memory_is_short_passes_are_no_longer_replayed_before_a_stack_is_halved(
+    seeds: list[int], data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        """Stands for a recording that finds no room, as on a GPU."""
+
+        def __init__(self, _parameters: object) -> None:
+            self.batches = 0
+
+        def __call__(self, passes: Any, pixels: torch.Tensor, targets: torch.Tensor) -> Any:
+            self.batches += 1
+            if self.batches > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return passes(pixels, targets)
+
+    expected = _train(ALL["base"], seeds, data, epochs=2)
+    monkeypatch.setattr(training, "Replay", Full)
+    monkeypatch.setattr(training._Stack, "_is_replayed", lambda stack: not stack.fallbacks)
+    found = _train(ALL["base"], seeds, data, epochs=2)
+    for seed in seeds:
+        assert _same(found.states[seed, 2], expected.states[seed, 2])
+    said = f"stack of {len(seeds)} no longer replayed in epoch 1: out of memory"
+    for epoch in found.epochs:
+        assert {(each.stack, each.fallbacks) for each in epoch.members} == {(tuple(seeds), (said,))}
+
+
 @pytest.mark.parametrize("lr", [10.0, 100.0])
 def test_network_that_predicts_nothing_is_not_reported_as_trained(lr: float, demo: Pack) -> None:
     """The last step of an epoch may break a network after its last finite loss."""
@@ -769,10 +825,10 @@ def test_prediction_of_an_image_does_not_depend_on_its_company(
 def test_prediction_leaves_the_network_as_it_was(demo: Pack) -> None:
     model = build(CONFIGS["srm"], 0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    for training in (True, False):
-        model.train(training)
+    for trains in (True, False):
+        model.train(trains)
         predict(model, demo.pixels, _rows(demo, 20))
-        assert model.training == training
+        assert model.training == trains
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 

@@ -222,3 +222,24 @@ def test_a_step_too_large_for_half_precision_is_left_out(images: torch.Tensor) -
     assert updater.tensors()["/scaler/scale"].item() == 65536.0 / 2
     updater.step(model(images).mean(), 0.1)
     assert not torch.equal(model.get_parameter("fc3.bias"), before["fc3.bias"])
+
+
+def test_after_a_first_step_that_was_left_out_momentum_begins_at_nothing(
+    images: torch.Tensor,
+) -> None:
+    settings = {"execution": {"precision": "fp16"}, "optimizer": {"name": "sgd", "momentum": 0.9}}
+    config = Config.model_validate(settings)
+    model, other = (build(config, 0) for _ in range(2))
+    updater = Updater(config, model, "cpu")
+    updater.step(model(images).mean() * 1e38, 0.1)
+    state = updater.tensors()
+    buffers = [value for name, value in state.items() if name.endswith("/momentum_buffer")]
+    assert len(buffers) == len(list(model.parameters()))
+    assert not any(buffer.any() for buffer in buffers)
+    updater.step(model(images).mean(), 0.1)
+    # As the first step of a run that begins at the scale that was found.
+    first = Updater(config, other, "cpu")
+    first.load({name: value for name, value in state.items() if name.startswith("/scaler/")})
+    first.step(other(images).mean(), 0.1)
+    for one, same in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, same)

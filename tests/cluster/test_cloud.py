@@ -22,7 +22,9 @@ from cluster.launcher import Profile
 from cluster.launchers import LAUNCHERS
 from cluster.launchers.cloud import Aws, Cloud, Gcp
 from cluster.profile import read_profile, shipped
+from cluster.state import came_up, folder_of
 from tests.cluster import fake_ec2, golden
+from tests.cluster.conftest import Command
 from tests.cluster.fake_ec2 import Api
 from tests.ports import free_port
 
@@ -289,6 +291,31 @@ class TestSecurityGroup:
             aws.remove_group(fake_ec2.REGION, "closed")
         filters = [{"Name": "group-name", "Values": ["closed"]}]
         assert client.describe_security_groups(Filters=filters)["SecurityGroups"] == []
+
+
+@pytest.mark.long
+def test_a_cluster_that_was_there_before_is_left_where_up_fails(
+    here: Api, cluster: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine of moto's answers to nobody, so that each `up` fails."""
+    monkeypatch.setenv("AUTOSCALER_NODE_START_WAIT_S", "2")
+    place = {"LocationConstraint": fake_ec2.REGION}
+    here.client("s3").create_bucket(Bucket="left", CreateBucketConfiguration=place)
+    path = tmp_path / "left.yaml"
+    path.write_text(shipped()["aws"].read_text().replace("s3://my-bucket", "s3://left"))
+    name, profile = read_profile(str(path), LAUNCHERS)
+    launcher = Aws(name, profile, folder_of(name))
+    with pytest.raises(InputError, match="Failed to setup head node"):
+        perform(launcher.up(), [].append, undo=False)
+    perform([came_up(launcher.folder)], [].append)
+    head = here.instances()[-1]["InstanceId"]
+    again = cluster("up", path)
+    assert again.returncode == 2, again.stderr
+    assert "Failed to setup head node" in again.stderr
+    left = {each["InstanceId"]: each["State"]["Name"] for each in here.instances()}
+    assert left[head] == "running"
+    assert cluster("down", path).returncode == 0
+    assert {each["State"]["Name"] for each in here.instances()} == {"terminated"}
 
 
 def test_a_head_that_cannot_be_reached_is_removed_with_all_that_was_made(

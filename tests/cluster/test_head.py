@@ -58,3 +58,24 @@ def test_names_that_lead_elsewhere_are_refused(changes: dict[str, str], tmp_path
 def test_head_without_ray_is_told_and_keeps_nothing(tmp_path: Path) -> None:
     assert "Ray's jobs: did not take it" in submit(tmp_path / "jobs")
     assert not list((tmp_path / "store").glob("*"))
+
+
+def test_a_job_that_was_stopped_is_not_taken_up_by_the_next_head(tmp_path: Path) -> None:
+    job = tmp_path / "jobs" / "sweep-1"
+    job.mkdir(parents=True)
+    (job / "job.json").write_text("{}")
+    (job / "stopped").touch()
+    variables = {"CIFAKE_JOBS": str(job.parent), "RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9"}
+    for command, answer in (
+        (["resume"], {"resumed": []}),
+        (["ended", "sweep-1"], {"code": 130, "bytes": 0}),
+    ):
+        result = subprocess.run(
+            [sys.executable, "-m", "cluster.head", *command],
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+        assert json.loads(result.stdout) == answer
