@@ -134,6 +134,8 @@ class Claim:
 
     folder: Place
     number: int
+    token: str
+    """Of the owner: when all have released it numbers begin again."""
 
     def check(self) -> None:
         """Make sure that it stands.
@@ -141,12 +143,16 @@ class Claim:
         Raises:
             LostError: another has claimed it since.
         """
-        if _numbers(self.folder)[-1:] != [self.number]:
+        if _numbers(self.folder)[-1:] != [self.number] or not self._is_mine():
             raise LostError(f"{self.folder} was claimed by another process; this one gives it up")
 
     def release(self) -> None:
         """Let others claim it."""
-        self.folder.remove(_file(self.number))
+        if self._is_mine():
+            self.folder.remove(_file(self.number))
+
+    def _is_mine(self) -> bool:
+        return _token(self.folder, self.number) == self.token
 
 
 def claim(folder: Place, owner: Owner) -> Claim | Process:
@@ -161,7 +167,7 @@ def claim(folder: Place, owner: Owner) -> Claim | Process:
         if folder.create(_file(last + 1), json.dumps({"owner": owner.token}).encode()):
             for number in numbers:
                 folder.remove(_file(number))
-            return Claim(folder, last + 1)
+            return Claim(folder, last + 1, owner.token)
 
 
 def holder_of(folder: Place, root: Place) -> Process | None:

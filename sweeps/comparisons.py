@@ -196,7 +196,7 @@ def _rows(
     corrected = holm(np.concatenate([p, unseen]))[: len(p)]
     asked = np.count_nonzero(scores.asked[first] | scores.asked[second], axis=1)
     differences = scores.values[first] - scores.values[second]
-    needed = seeds_needed_each(differences)
+    needed = seeds_needed_each(differences, alpha=ALPHA / family.size)
     by_image = {} if images is None else images(scores, family.pairs)
     for row, (pair, each) in enumerate(zip(family.pairs, found, strict=True)):
         yield {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -91,13 +92,17 @@ class SearchPlan:
 
     @property
     def predicted_seconds(self) -> float | None:
-        """Of what is left, if no trial is stopped early; null where something is unknown."""
+        """Of what is left, if no trial is stopped early; null where something is unknown.
+
+        Studies are run in turn, and a trial is trained by one worker.
+        """
         total = 0.0
         for study in self.studies:
             if study.trials_left is None or study.seconds is None:
                 return None
-            total += study.trials_left * self.seeds * study.epochs * study.seconds
-        return total / self.workers
+            turns = math.ceil(study.trials_left / self.workers)
+            total += turns * self.seeds * study.epochs * study.seconds
+        return total
 
     def as_dict(self) -> dict[str, Any]:
         """The numbers of `sweeps plan --json`."""

@@ -6,16 +6,13 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sweeps.spec import Resources
+from sweeps.spec import GPU_SHARES, Resources
 
 SHARE = 0.8
 """Of a GPU's memory that is planned with; the rest is for buffers that no probe sees."""
 
 MOST_A_GPU = 16
 """Stacks on one GPU at most: each has a process, and all share its arithmetic."""
-
-_STEP = 10_000
-"""Ray counts shares of a GPU in ten-thousandths."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ def on_gpus(cpus: float, machines: Iterable[Machine], found: Footprint | None) -
         return Sized(cpus, 0.0, why="the nodes' GPUs are not used: torch finds none there")
     cores = min(math.floor(m.cpus / cpus / m.gpus) for m in machines if m.gpus)
     count = stacks_on_a_gpu(found, cores)
-    share = math.floor(_STEP / count) / _STEP
+    share = math.floor(GPU_SHARES / count) / GPU_SHARES
     taken, whole = (each / 2**30 for each in (found.stack_bytes, found.gpu_bytes))
     why = f"a stack takes up to {taken:.1f} of the {whole:.1f} GiB of {found.gpu}"
     return Sized(cpus, share, why=why)

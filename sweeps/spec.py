@@ -29,6 +29,10 @@ METRICS = (*(f"validation.{score}" for score in SCORES), *COSTS)
 """All that a search can optimise."""
 
 
+GPU_SHARES = 10_000
+"""Parts of a GPU in which Ray counts shares of one."""
+
+
 class Resources(Settings):
     """What one stack needs."""
 
@@ -37,11 +41,20 @@ class Resources(Settings):
 
     gpus: float | None = Field(None, ge=0, le=64)
     """Graphics processors, or a share of one; null for none where the cluster has none, else for a
-    share of one that holds the stack, by measurement."""
+    share of one that holds the stack, by measurement. Ray counts shares in ten-thousandths, and
+    more than one only whole."""
 
     width: int | None = Field(None, ge=1, le=10_000)
     """Seeds that are trained as one network, the last ones of a config with fewer. Null: as many as
     are fastest by measurement, so that the last bits of the numbers depend on the machine."""
+
+    @field_validator("gpus")
+    @classmethod
+    def _countable(cls, gpus: float | None) -> float | None:
+        if gpus is not None and (not gpus.is_integer() if gpus > 1 else 0 < gpus < 1 / GPU_SHARES):
+            least = f"{1 / GPU_SHARES:g}"
+            raise ValueError(f"Ray counts GPUs: give a whole number, or a share from {least} to 1")
+        return gpus
 
 
 class Scheduler(Settings):

@@ -15,7 +15,7 @@ from cifake import tables
 from cifake.archive import FOLDER, INDEX, Archive
 from cifake.claims import Owner, Process, claim
 from cifake.data import published
-from cifake.errors import InputError
+from cifake.errors import InputError, refuse
 from cifake.places import Place
 from cifake.record import Record
 from cifake.runs import HEAD, ROW, DamagedError, RunFolder, config_of, state_of
@@ -188,9 +188,14 @@ def unasked(store: Store, older_than: datetime.timedelta) -> list[Unasked]:
         InputError: the cells of a sweep or the head of a run cannot be read: nothing is known then.
     """
     wanted: set[str] = set()
+    named = set(store.sweeps())
     for name in store.root.at("sweeps").folders():
         cells = store.read_sweep(name, "cells")
-        wanted |= set() if cells is None else set(cells["run_id"].to_pylist())
+        if cells is not None:
+            wanted |= set(cells["run_id"].to_pylist())
+        elif name in named:
+            problem = "has no cells.parquet, so that nobody knows what it asks for"
+            refuse(f"sweep {name}", f"{problem}; `sweeps run` it again, or remove its folder")
     before = datetime.datetime.now(datetime.UTC) - older_than
     return [
         Unasked(

@@ -14,12 +14,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from tests.object_store import BUCKET, WEED, ObjectStore
 
 _SHARED_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 _REAL_DATA = Path(os.environ.get("CIFAKE_DATA") or _SHARED_DATA).resolve()
+
+
+# Beside other tests an example can take any time; pytest's limit holds for all of them.
+settings.register_profile("beside-others", deadline=None)
+settings.load_profile("beside-others")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

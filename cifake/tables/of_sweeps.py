@@ -129,7 +129,7 @@ TABLES = (
             ),
             Column("cohens_d", pa.float64(), "", "Difference over its standard deviation."),
             Column("cliffs_delta", pa.float64(), "", "P(a > b) − P(a < b), of any two runs."),
-            Column("seeds_needed", pa.int32(), "", "For 80 % power at this difference; paired t."),
+            Column("seeds_needed", pa.int32(), "", "For 80 % power, p corrected; paired t test."),
             Column("mcnemar_runs", pa.int32(), "", "Pairs whose predictions were compared."),
             Column("mcnemar_different", pa.int32(), "", "Those that differ (McNemar, p < 0.05)."),
         ),

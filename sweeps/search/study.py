@@ -24,7 +24,6 @@ from sweeps.search.methods import make_pruner, make_sampler
 from sweeps.search.space import Space
 from sweeps.spec import Resources, Search, points
 
-_ABANDONED = "abandoned"
 _SHORT = "short"
 _KNOWN = "known"
 _COSTS = ("core_seconds", "gpu_seconds")
@@ -308,19 +307,26 @@ class Study:
         }
 
     def _resume(self) -> None:
-        """Propose again what was left running, before anything new."""
+        """Propose again what was left running and what failed, before anything new."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            storage = self.study._storage  # noqa: SLF001 - the study has no way to its own trials
-            storage.set_trial_user_attr(trial._trial_id, _ABANDONED, True)  # noqa: SLF001, FBT003
             self.study.tell(trial.number, state=TrialState.FAIL)
-            self.study.enqueue_trial(trial.params)
+        trials = self.study.get_trials(deepcopy=False)
+        again = _tried_again(trials)
+        for trial in trials:
+            if trial.state == TrialState.FAIL and trial.number not in again:
+                self.study.enqueue_trial(trial.params)
 
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
 
 def ended(storage: JournalStorage, name: str) -> list[Ended]:
-    """Every proposal of a study that is done with, in their order."""
+    """Every proposal of a study that is done with, in their order.
+
+    One that was left or failed is not where it is proposed again.
+    """
+    trials = _trials(storage, name)
+    again = _tried_again(trials)
     return [
         Ended(
             number=trial.number,
@@ -330,8 +336,8 @@ def ended(storage: JournalStorage, name: str) -> list[Ended]:
             stds=tuple(trial.user_attrs.get("stds", ())),
             known=_is_known(trial),
         )
-        for trial in _trials(storage, name)
-        if trial.state.is_finished() and not _is_abandoned(trial)
+        for trial in trials
+        if trial.state.is_finished() and trial.number not in again
     ]
 
 
@@ -341,8 +347,11 @@ def _trials(storage: JournalStorage, name: str) -> list[FrozenTrial]:
     return optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
 
 
-def _is_abandoned(trial: FrozenTrial) -> bool:
-    return _ABANDONED in trial.user_attrs
+def _tried_again(trials: Sequence[FrozenTrial]) -> set[int]:
+    """Numbers of failed trials whose point was proposed again, or is queued to be."""
+    last = {_key(trial.params or _fixed(trial)): trial.number for trial in trials}
+    failed = (trial for trial in trials if trial.state == TrialState.FAIL)
+    return {trial.number for trial in failed if last[_key(trial.params)] != trial.number}
 
 
 def _is_known(trial: FrozenTrial) -> bool:
@@ -356,10 +365,10 @@ def _fixed(trial: FrozenTrial) -> Mapping[str, Any]:
 
 
 def _spent(trials: Sequence[FrozenTrial]) -> Spent:
-    """What trials cost that are no longer trained."""
+    """What trials cost that are no longer trained; those that failed are proposed again."""
     own = [t for t in trials if t.state.is_finished() and not _is_known(t)]
     costs = [sum(t.user_attrs.get(name, 0.0) for t in own) for name in _COSTS]
-    count = sum(not _is_abandoned(trial) for trial in own)
+    count = sum(trial.state != TrialState.FAIL for trial in own)
     return Spent(trials=count, core_seconds=costs[0], gpu_seconds=costs[1])
 
 
@@ -382,7 +391,7 @@ def _times(trials: Sequence[FrozenTrial]) -> list[float]:
 
 def _distinct(trials: Sequence[FrozenTrial]) -> set[str]:
     """The points that were proposed, without those that are to be proposed again."""
-    done = [t for t in trials if t.state.is_finished() and not _is_abandoned(t)]
+    done = [t for t in trials if t.state.is_finished() and t.state != TrialState.FAIL]
     return {_key(trial.params) for trial in done}
 
 

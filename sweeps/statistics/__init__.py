@@ -26,7 +26,6 @@ from sweeps.statistics.ranking import (
     cd_groups,
     paired_t_power,
     rank_stability,
-    seeds_needed,
     seeds_needed_each,
 )
 from sweeps.statistics.sequential import Look, Rule, follow, seeds_wanted
@@ -66,7 +65,6 @@ __all__ = [
     "paired_each",
     "paired_t_power",
     "rank_stability",
-    "seeds_needed",
     "seeds_needed_each",
     "seeds_to_reach",
     "seeds_wanted",

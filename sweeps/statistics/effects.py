@@ -295,8 +295,9 @@ class _BySeed:
 def _p(each: Floats, df: int) -> float | None:
     """Of a term, from estimates of shape (seeds, levels)."""
     if df == 1:
-        # All levels say the same then, and pairs are tested exactly up to more of them.
-        return paired(each[:, 0], np.zeros(len(each))).p
+        # All levels that have a part in it say the same, and pairs are tested exactly up to more.
+        told = each[:, np.abs(each).max(axis=0).argmax()]
+        return paired(told, np.zeros(len(each))).p
     return flip_p(each)
 
 

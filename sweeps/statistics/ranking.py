@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import nctdtr, ndtri, stdtrit
+from scipy.special import nctdtr, stdtrit
 
 _RESAMPLES = 9_999
 _CONFIDENCE = 0.95
@@ -328,65 +328,23 @@ def _letter(number: int) -> str:
     return chr(ord("a") + letter) + (str(round_) if round_ else "")
 
 
-def seeds_needed(
-    differences: npt.NDArray[np.float64],
-    delta: float | None = None,
-    *,
-    power: float = 0.8,
-    alpha: float = 0.05,
-) -> int | None:
-    """The least number of seeds by which a paired t test would find a difference.
+def seeds_needed_each(
+    differences: npt.NDArray[np.float64], *, power: float = 0.8, alpha: float = 0.05
+) -> list[int | None]:
+    """The least numbers of seeds by which a paired t test would find the differences seen.
 
     Exact for normal differences: by the noncentral t distribution, both tails counted. Their
     spread is taken as known from the pairs there are; of few pairs it is a rough guess.
 
     Args:
-        differences: shape (n,), paired by seed; NaN is left out.
-        delta: the difference to find; by default the mean of those observed.
-        power: the probability of finding it.
-        alpha: of the two-sided test.
+        differences: shape (rows, n), each row paired by seed; NaN is left out.
+        power: the probability of finding one.
+        alpha: of the two-sided test. Of a comparison that is corrected for others, Bonferroni's
+            share: Holm's is that for the least p, and laxer for the others.
 
     Returns:
-        At least 2; null below two pairs, where there is no difference to find, and above a million.
-    """
-    kept = differences[~np.isnan(differences)]
-    if len(kept) < 2:
-        return None
-    wanted = abs(float(kept.mean()) if delta is None else delta)
-    spread = 0.0 if np.ptp(kept) == 0 else float(kept.std(ddof=1))
-    if wanted == 0 or not math.isfinite(wanted):
-        return None
-    if spread == 0 or wanted / spread > 1e6:
-        return 2
-    size = wanted / spread
-    if paired_t_power(size, _MOST_SEEDS, alpha) < power:
-        return None
-    # Known variances would need this many; the exact number is a few more.
-    normal = (ndtri(power) - ndtri(alpha / 2)) / size
-    low = high = int(min(max(2, normal**2), _MOST_SEEDS))
-    step = 2
-    while low > 1 and paired_t_power(size, low, alpha) >= power:
-        high, low, step = low, max(1, low - step), 2 * step
-    while high == low or paired_t_power(size, high, alpha) < power:
-        low, high, step = high, min(high + step, _MOST_SEEDS), 2 * step
-    while high - low > 1:
-        middle = (low + high) // 2
-        if paired_t_power(size, middle, alpha) < power:
-            low = middle
-        else:
-            high = middle
-    return max(2, high)
-
-
-def seeds_needed_each(
-    differences: npt.NDArray[np.float64], *, power: float = 0.8, alpha: float = 0.05
-) -> list[int | None]:
-    """What `seeds_needed` says of each of several rows of differences, found together.
-
-    Args:
-        differences: shape (rows, n); NaN is left out.
-        power: as there.
-        alpha: as there.
+        Of each row at least 2; null below two pairs, where there is no difference to find, and
+        above a million.
     """
     sizes = np.full(len(differences), np.nan)
     for row, values in enumerate(differences):

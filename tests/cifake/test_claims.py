@@ -161,6 +161,24 @@ def test_an_owner_on_another_machine_is_dead_when_it_is_silent(tmp_path: Path) -
         assert isinstance(claim(root.at("r1"), near), Claim)
 
 
+def test_a_claim_that_was_lost_stays_lost_when_its_number_comes_again(root: Place) -> None:
+    folder = root.at("runs").at("r1")
+    with Owner(root, "slow") as slow, Owner(root, "quick") as quick, Owner(root, "last") as last:
+        lost = claim(folder, slow)
+        assert isinstance(lost, Claim)
+        elsewhere(root, slow.token, time.time() - claims.DEAD_AFTER - 5)
+        between = claim(folder, quick)
+        assert isinstance(between, Claim)
+        between.release()
+        mine = claim(folder, last)
+        assert isinstance(mine, Claim)
+        assert mine.number == lost.number
+        with pytest.raises(claims.LostError):
+            lost.check()
+        lost.release()
+        mine.check()
+
+
 def test_an_owner_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "BEAT", 0.05)
     root = LocalPlace(tmp_path)

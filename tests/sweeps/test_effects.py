@@ -232,6 +232,17 @@ def test_a_seed_that_lacks_a_level_says_nothing_of_it_and_all_of_the_rest() -> N
     assert found[("a",)].p == without[("a",)].p
 
 
+@pytest.mark.parametrize("gap", [(0, 0), (1, 0), (0, 2)])
+def test_what_is_tested_has_a_part_in_what_can_be_told(gap: tuple[int, int]) -> None:
+    """Of five cells one contrast is left for the interaction, in which not every pair has a part."""
+    labels = [each for each in grid(a=[0, 1], b=[0, 1, 2]) if (each["a"], each["b"]) != gap]
+    values = 0.01 * noisy(labels, 8)
+    column = (gap[1] + 1) % 3
+    values[[each == {"a": 1, "b": column} for each in labels]] += 5
+    term = by_name(decompose(labels, values))[("a", "b")]
+    assert (term.df, term.p) == (1, 2 / 2**8)
+
+
 def test_parameters_that_change_together_are_not_told_apart() -> None:
     labels = [{"a": n, "b": str(n), "c": c} for n in (1, 2) for c in (1, 2)]
     found = by_name(decompose(labels, noisy(labels, 6)))

@@ -7,6 +7,7 @@ import random
 import re
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from sweeps.statistics.ranking import (
     cd_groups,
     paired_t_power,
     rank_stability,
-    seeds_needed,
+    seeds_needed_each,
 )
 
 _SCORES = arrays(
@@ -352,6 +353,16 @@ def test_decisions_that_contradict_themselves_are_refused(different: np.ndarray)
 # Seeds needed.
 
 
+def seeds_needed(
+    differences: npt.NDArray[np.float64], delta: float | None = None, **asked: float
+) -> int | None:
+    """Of one row of differences, moved to a mean where one is given."""
+    if delta is not None and len(differences):
+        differences = differences - np.nanmean(differences) + delta
+    (found,) = seeds_needed_each(differences[np.newaxis], **asked)
+    return found
+
+
 @pytest.mark.parametrize("size", [0.05, 0.3, 1.0, 1.4])
 @pytest.mark.parametrize("n", [2, 3, 6, 20])
 def test_power_is_that_of_statsmodels(size: float, n: int) -> None:
@@ -380,6 +391,8 @@ def test_the_difference_to_find_is_by_default_the_one_observed() -> None:
     n = seeds_needed(differences)
     assert n == int(np.ceil(TTestPower().solve_power(size, power=0.8, alpha=0.05)))
     assert seeds_needed(-differences) == n
+    corrected = seeds_needed(differences, alpha=0.05 / 28)
+    assert corrected == int(np.ceil(TTestPower().solve_power(size, power=0.8, alpha=0.05 / 28)))
 
 
 def test_so_many_seeds_find_the_difference_as_often_as_wanted() -> None:

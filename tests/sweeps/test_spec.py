@@ -132,6 +132,22 @@ def test_parameters_of_an_architecture_are_compared(parse_text: Parse) -> None:
     assert len({variant.config.config_id for variant in variants}) == 3
 
 
+@pytest.mark.parametrize(
+    ("gpus", "counts"),
+    [(0, True), (0.0001, True), (0.25, True), (1, True), (2, True), (1.5, False), (0.00001, False)],
+)
+def test_shares_of_gpus_that_ray_cannot_count_are_refused(
+    parse_text: Parse, gpus: float, counts: bool
+) -> None:
+    text = f"{MINIMAL}resources: {{gpus: {gpus:f}}}\n"
+    if counts:
+        assert parse_text(text).resources.gpus == gpus
+    else:
+        said = refused(parse_text, text)
+        assert "resources.gpus" in said
+        assert "Ray counts GPUs: give a whole number, or a share from 0.0001 to 1" in said
+
+
 def test_every_mistake_of_a_combination_is_named(parse_text: Parse) -> None:
     message = refused(
         parse_text,

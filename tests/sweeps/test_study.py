@@ -226,15 +226,56 @@ def test_a_proposal_with_a_seed_that_diverged_is_stopped_and_has_no_value(
     assert [(each.state, each.values) for each in told()] == [("pruned", None)]
 
 
-def test_a_proposal_that_failed_is_told_so(
+def test_a_proposal_that_failed_is_told_so_and_tried_again_first_by_the_next_command(
     open_study: Callable[..., Study], told: Callable[[], list[Ended]]
 ) -> None:
-    study = open_study(search())
-    proposal = study.propose()
-    assert proposal is not None
-    study.end(proposal.number, None)
+    study = open_study(search(trials=2))
+    failing = study.propose()
+    assert failing is not None
+    study.end(failing.number, None)
     assert [(each.state, each.values) for each in told()] == [("failed", None)]
-    assert open_study(search()).spent().trials == 1
+    assert study.spent().trials == 1
+    other = study.propose()
+    assert other is not None
+    assert other.params != failing.params
+    trained(study, other, float)
+    assert study.propose() is None
+    for _ in range(2):  # it may fail again
+        after = open_study(search(trials=2))
+        assert after.spent().trials == 1
+        again = after.propose()
+        assert again is not None
+        assert again.params == failing.params
+        after.end(again.number, None)
+        assert sorted(each.state for each in told()) == ["complete", "failed"]
+    after = open_study(search(trials=2))
+    again = after.propose()
+    assert again is not None
+    trained(after, again, float)
+    assert [each.state for each in told()] == ["complete", "complete"]
+    assert not open_study(search(trials=2)).has_more()
+
+
+def test_a_point_of_a_grid_that_failed_is_tried_again(
+    open_study: Callable[..., Study], told: Callable[[], list[Ended]]
+) -> None:
+    asked = search({"batch_size": {"choice": [18, 32]}}, sampler="grid", trials=None)
+    study = open_study(asked)
+    study.queue_grid()
+    first, second = study.propose(), study.propose()
+    assert first is not None
+    assert second is not None
+    study.end(first.number, None)
+    trained(study, second, float)
+    assert not study.has_more()
+    after = open_study(asked)
+    after.queue_grid()
+    again = after.propose()
+    assert again is not None
+    assert again.params == first.params
+    trained(after, again, float)
+    assert after.propose() is None
+    assert [each.state for each in told()] == ["complete", "complete"]
 
 
 def test_a_trial_that_is_started_again_may_report_what_it_had(

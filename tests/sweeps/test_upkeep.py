@@ -216,6 +216,17 @@ def test_what_a_sweep_asks_for_must_be_known_before_anything_is_removed(
     assert len(os.listdir(Path(task.store) / "runs")) == 2
 
 
+def test_a_sweep_whose_cells_were_removed_keeps_its_runs(command: Command, task: Task) -> None:
+    store = Store(open_place(task.store))
+    store.write_sweep("a", "spec.yaml", b"name: a")
+    store.write_sweep("a", "cells.parquet", b"nonsense")
+    assert command("verify", "--store", task.store, "--repair").returncode == 0
+    refused = command("gc", "--store", task.store, "--older-than", "0", "--remove")
+    assert refused.returncode == 2
+    assert "sweep a: has no cells.parquet" in refused.stderr
+    assert len(os.listdir(Path(task.store) / "runs")) == 2
+
+
 def test_runs_in_an_object_store_are_removed_whole(make_task: MakeTask, bucket: str) -> None:
     task = make_task(bucket, seeds=(0,), milestones=(1,))
     ran(task)
