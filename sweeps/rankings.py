@@ -13,7 +13,6 @@ import pyarrow as pa
 from cifake import tables
 from cifake.tables import higher_is_better, score_unit
 from sweeps.comparisons import Place, Scores
-from sweeps.families import ALPHA
 from sweeps.statistics import cd_groups, rank_stability, seeds_needed_each
 
 _SEED = 20_260_103
@@ -44,7 +43,7 @@ def ranking(sweep: str, found: Sequence[Scores], compared: pa.Table) -> pa.Table
 def _by_place(compared: pa.Table) -> Mapping[Place, _Compared]:
     names = ["stage", "epochs", "dataset", "split", "metric"]
     found: dict[Place, dict[tuple[str, str], Mapping[str, Any]]] = defaultdict(dict)
-    wanted = ["label_a", "label_b", "comparisons", "significant", "seeds_needed"]
+    wanted = ["label_a", "label_b", "significant", "seeds_needed"]
     for row in compared.select([*names, *wanted]).to_pylist():
         place = Place(**{name: row[name] for name in names})
         found[place][row["label_a"], row["label_b"]] = row
@@ -74,8 +73,7 @@ def _rows(sweep: str, scores: Scores, compared: _Compared) -> Iterator[dict[str,
         # What the comparisons have looked at is not looked for again.
         new = [(scores.labels[best], label) not in compared for label in scores.labels]
         ahead[new] = scores.values[best] - scores.values[new]
-    family = max((pair["comparisons"] for pair in compared.values()), default=1)
-    needed_each = seeds_needed_each(ahead, alpha=ALPHA / family)
+    needed_each = seeds_needed_each(ahead)
     for row, label in enumerate(scores.labels):
         ranked = stability.n[row] > 0
         behind = None

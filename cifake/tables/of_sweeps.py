@@ -165,7 +165,12 @@ TABLES = (
                 "compared.",
             ),
             Column("behind", pa.float64(), "", "By how much it is behind the best mean."),
-            Column("seeds_needed", pa.int32(), "", "To tell it from the best at 80 % power."),
+            Column(
+                "seeds_needed",
+                pa.int32(),
+                "",
+                "As there, from the best; if not compared, p as it is.",
+            ),
             Column("tau", pa.float64(), "", "Kendall's, of resampled rankings with this; mean."),
             Column("tau_low", pa.float64(), "", "Its 2.5 % quantile, of the whole ranking."),
             Column("tau_high", pa.float64(), "", "Its 97.5 % quantile."),

@@ -234,7 +234,7 @@ def test_a_seed_that_lacks_a_level_says_nothing_of_it_and_all_of_the_rest() -> N
 
 @pytest.mark.parametrize("gap", [(0, 0), (1, 0), (0, 2)])
 def test_what_is_tested_has_a_part_in_what_can_be_told(gap: tuple[int, int]) -> None:
-    """Of five cells one contrast is left for the interaction, in which not every pair has a part."""
+    """Of five cells one contrast is left to the interaction, in which some pairs have no part."""
     labels = [each for each in grid(a=[0, 1], b=[0, 1, 2]) if (each["a"], each["b"]) != gap]
     values = 0.01 * noisy(labels, 8)
     column = (gap[1] + 1) % 3
