@@ -71,11 +71,12 @@ def summary(sweep: str, cells: pa.Table, evaluations: pa.Table) -> pa.Table:
     wanted = pa.array(asked["epochs"].unique(), pa.int32())
     scored = evaluations.select([*_PLACE, *METRICS])
     scored = scored.filter(pc.is_in(scored["epoch"], value_set=wanted))
-    joined = asked[[*CONFIG, "run_id"]].merge(
+    joined = asked[[*CONFIG, "seed", "run_id"]].merge(
         frame(scored), left_on=["run_id", "epochs"], right_on=["run_id", "epoch"]
     )
     if joined.empty:
         return tables.TABLES["summary"].empty()
+    joined = _over_nuisance(joined, asked)
     # Runs that are missing altogether must not take their config with them.
     places = joined[["stage", "dataset", "split"]].drop_duplicates()
     every = asked[CONFIG].drop_duplicates().merge(places, on="stage")
@@ -83,7 +84,7 @@ def summary(sweep: str, cells: pa.Table, evaluations: pa.Table) -> pa.Table:
     padded = joined.merge(every, how="outer", on=by)
     groups, summaries = _summarised(padded, by)
     configs = asked.groupby(CONFIG).agg(
-        runs=("run_id", "size"), config_id=("config_id", _only), role=("role", _only)
+        runs=("seed", "nunique"), config_id=("config_id", _only), role=("role", _only)
     )
     known = groups.join(configs, on=CONFIG).reset_index(drop=True)
     keys = known.loc[known.index.repeat(len(METRICS))]
@@ -100,6 +101,21 @@ def summary(sweep: str, cells: pa.Table, evaluations: pa.Table) -> pa.Table:
             **{name: [getattr(s, name) for s in summaries] for name in _NUMBERS},
         }
     )
+
+
+def _over_nuisance(scored: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
+    """Means over the nuisance values of each seed, whose runs are no independent ones.
+
+    A seed has one where each of them has a value.
+    """
+    key = [*CONFIG, "seed"]
+    if not asked.duplicated(key).any():
+        return scored
+    grouped = scored.groupby([*key, "dataset", "split"])[list(METRICS)]
+    means, counts = grouped.mean(), grouped.count()
+    wanted = asked.groupby(key).size().rename("wanted")
+    whole = counts.join(wanted, on=key)["wanted"]
+    return means.where(counts.eq(whole, axis=0)).reset_index()
 
 
 _NUMBERS = tuple(field.name for field in fields(Summary))

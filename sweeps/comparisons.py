@@ -62,13 +62,14 @@ class Scores:
     """Epochs of each config."""
 
     values: Floats
-    """Shape (configs, pairs): a column for each seed and nuisance value; NaN without a value."""
+    """Shape (configs, seeds): means over nuisance values, since the runs of one seed are no
+    independent ones; NaN where one of them has no value."""
 
     asked: npt.NDArray[np.bool_]
     """Same shape: which of them the sweep asks for."""
 
     runs: npt.NDArray[np.object_]
-    """Same shape: the runs; null where none is asked for."""
+    """Shape (configs, seeds, nuisance values): the runs; null where none is asked for."""
 
     @cached_property
     def means(self) -> Floats:
@@ -123,25 +124,36 @@ def _of_cells(
 ) -> Iterator[Scores]:
     labels = sorted(set(cells["label"]), key=lambda label: label_order(json.loads(label)))
     row = cells["label"].map({label: number for number, label in enumerate(labels)}).to_numpy()
-    pair, keys = pd.factorize(pd.MultiIndex.from_frame(cells[["nuisance", "seed"]]), sort=True)
-    shape = (len(labels), len(keys))
+    seed, seeds = pd.factorize(cells["seed"], sort=True)
+    level, levels = pd.factorize(cells["nuisance"], sort=True)
+    shape = (len(labels), len(seeds), len(levels))
     asked = np.zeros(shape, np.bool_)
-    asked[row, pair] = True
+    asked[row, seed, level] = True
     runs = np.full(shape, None, object)
-    runs[row, pair] = cells["run_id"].to_numpy(object)
+    runs[row, seed, level] = cells["run_id"].to_numpy(object)
     lengths = np.zeros(len(labels), np.int64)
     lengths[row] = cells["epochs"]
     # Two cells can share a run: configs that mean the same are one run under two labels.
-    joined = cells[["run_id", "epochs"]].assign(row=row, pair=pair)
+    joined = cells[["run_id", "epochs"]].assign(row=row, seed=seed, level=level)
     rows = rows[rows["epochs"].isin(cells["epochs"].unique())]
     joined = joined.merge(rows, on=["run_id", "epochs"])
     for (dataset, split), group in joined.groupby(["dataset", "split"], sort=True):
         for metric in metrics:
-            values = np.full(shape, np.nan)
-            values[group["row"], group["pair"]] = group[metric].to_numpy(np.float64)
-            if not np.isnan(values).all():
+            each = np.full(shape, np.nan)
+            each[group["row"], group["seed"], group["level"]] = group[metric].to_numpy(np.float64)
+            if not np.isnan(each).all():
                 place = Place(stage, epochs, str(dataset), str(split), metric)
-                yield Scores(place, labels, lengths.tolist(), values, asked, runs)
+                values = _over_nuisance(each, asked)
+                of_seeds = np.any(asked, axis=2, keepdims=False)
+                yield Scores(place, labels, lengths.tolist(), values, of_seeds, runs)
+
+
+def _over_nuisance(values: Floats, asked: npt.NDArray[np.bool_]) -> Floats:
+    """The mean of what is asked for along the last axis; NaN where a part of it lacks."""
+    count = np.count_nonzero(asked, axis=2)
+    found = np.full(count.shape, np.nan)
+    np.divide(np.where(asked, values, 0.0).sum(axis=2), count, out=found, where=count > 0)
+    return found
 
 
 Pairs = Sequence[tuple[int, int]]

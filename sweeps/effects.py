@@ -108,7 +108,7 @@ def _of_metric(group: pd.DataFrame, metric: str) -> Iterator[dict[str, Any]]:
     ]
     blocks = ["seed", *_varied(columns["nuisance"].tolist())]
     best = _best(labels, values, higher=tables.higher_is_better(metric))
-    for term in decompose(labels, values):
+    for term in decompose(labels, values, columns["seed"].tolist()):
         names = term.parameters or (blocks if term.kind == "seed" else ("residual",))
         alone = term.parameters[0] if term.kind == "main" else None
         border = None if alone is None else _on_grid(alone, labels, best)

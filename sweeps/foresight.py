@@ -19,15 +19,15 @@ def notes(cells: Iterable[tuple[Variant, int]], compare: Compare) -> Iterator[st
         cells: variants and seeds.
         compare: what is to be compared with what.
     """
-    lengths: dict[str, dict[int, set[tuple[str, int]]]] = defaultdict(lambda: defaultdict(set))
+    lengths: dict[str, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
     labels: dict[str, Mapping[str, Any]] = {}
     for variant, seed in cells:
-        lengths[variant.label_json][variant.epochs].add((variant.nuisance_json, seed))
+        lengths[variant.label_json][variant.epochs].add(seed)
         labels[variant.label_json] = variant.label
-    runs = {label: found[max(found)] for label, found in lengths.items()}
-    if len(runs) > 1:
-        compared = family([labels[label] for label in runs], compare)
-        yield from limit(compared, min(map(len, runs.values())), len(runs))
+    seeds = {label: found[max(found)] for label, found in lengths.items()}
+    if len(seeds) > 1:
+        compared = family([labels[label] for label in seeds], compare)
+        yield from limit(compared, min(map(len, seeds.values())), len(seeds))
 
 
 def unnamed_notes(configs: int, seeds: int) -> Iterator[str]:

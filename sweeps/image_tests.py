@@ -92,14 +92,17 @@ def _chosen(scores: Scores, pairs: Pairs) -> list[tuple[int, int]]:
 
 
 def _compared(a: Sequence[_Bools | None], b: Sequence[_Bools | None]) -> Mapping[str, Any]:
-    """The columns of `comparisons` that images tell, from what runs of each seed got right."""
-    both = [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
-    if not both:
+    """The columns of `comparisons` that images tell, from what the runs of each seed got right."""
+    seeds = [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
+    runs = max((min(len(x), len(y)) for x, y in seeds), default=0)
+    seeds = [(x, y) for x, y in seeds if len(x) == len(y) == runs]
+    if not seeds:
         return {}
+    both = [pair for seed in seeds for pair in zip(*seed, strict=True)]
     different = sum(mcnemar(x, y).p < ALPHA for x, y in both)
     total = two_level(
-        np.stack([x for x, _ in both]),
-        np.stack([y for _, y in both]),
+        np.stack([x for x, _ in seeds]),
+        np.stack([y for _, y in seeds]),
         np.random.default_rng(_SEED),
     )
     return {
@@ -131,25 +134,34 @@ def _right(
     truth: npt.NDArray[np.int8],
     read: _Read,
 ) -> Mapping[int, list[_Bools | None]]:
-    """What each run of some configs got right, image by image; null where that is not known."""
+    """What the runs of each seed of some configs got right, shape (runs, images).
+
+    Null where that is not known of one of them.
+    """
     columns = ["run_id", "threshold", "tp", "tn"]
     found = {}
     for config in configs:
         here = _at(scores.place, scores.lengths[config])
         own = evaluations.filter(here).select(columns).to_pylist()
         told = {row["run_id"]: (row["threshold"], row["tp"] + row["tn"]) for row in own}
-        runs = [run if run in told else None for run in scores.runs[config]]
         # A config at a time: all at once would fill the memory.
-        rows = read("predictions", sorted({run for run in runs if run is not None}))
+        rows = read("predictions", sorted(told.keys() & {*scores.runs[config].flat}))
         rows = rows.filter(here)
-        by_run = {}
+        by_run: dict[str, _Bools] = {}
         for run in rows["run_id"].unique().to_pylist():
             threshold, expected = told[run]
             mine = rows.filter(pc.field("run_id") == run)
             right = _right_of(mine, truth, threshold)
-            by_run[run] = right if right is not None and right.sum() == expected else None
-        found[config] = [None if run is None else by_run.get(run) for run in runs]
+            if right is not None and right.sum() == expected:
+                by_run[run] = right
+        found[config] = [_of_seed(by_run, runs) for runs in scores.runs[config]]
     return found
+
+
+def _of_seed(right: Mapping[str, _Bools], runs: Iterable[str | None]) -> _Bools | None:
+    asked = [run for run in runs if run is not None]
+    known = [right[run] for run in asked if run in right]
+    return np.stack(known) if known and len(known) == len(asked) else None
 
 
 def _right_of(

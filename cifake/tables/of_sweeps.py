@@ -77,7 +77,12 @@ TABLES = (
             *key("dataset", "split"),
             required("metric", WORD, "", "A score of the `evaluations` table."),
             required("unit", WORD, "", "Its unit."),
-            required("n", pa.int32(), "runs", "Runs with a value."),
+            required(
+                "n",
+                pa.int32(),
+                "runs",
+                "Seeds with a value; of each the mean over nuisance values.",
+            ),
             required("n_missing", pa.int32(), "runs", "Runs asked for without a value."),
             Column("mean", pa.float64(), "", "Mean over runs."),
             Column("std", pa.float64(), "", "Sample standard deviation; null for one run."),
@@ -107,7 +112,9 @@ TABLES = (
             *_summarised("label_a", "label_b"),
             required("family", STRING, "", "What Holm's correction is over, in words."),
             required("comparisons", pa.int32(), "", "Comparisons of that family."),
-            required("n", pa.int32(), "pairs", "Seeds (and nuisance values) that both have."),
+            required(
+                "n", pa.int32(), "pairs", "Seeds that both have, each with all nuisance values."
+            ),
             required("n_missing", pa.int32(), "pairs", "Those that one of them lacks."),
             Column("mean_a", pa.float64(), "", "Mean of a over the pairs."),
             Column("mean_b", pa.float64(), "", "Mean of b over the pairs."),

@@ -380,11 +380,15 @@ def _looked_up(labels: pd.Series[str], values: Mapping[str, float]) -> npt.NDArr
 def _averaged(
     shown: Shown, rows: pd.DataFrame, keys: list[str], value: str, *, top: float = 1
 ) -> pd.DataFrame:
-    """Mean over runs with its t interval, cut to what a score can be, from 0 to `top`.
+    """Mean over seeds with its t interval, cut to what a score can be, from 0 to `top`.
 
-    Groups without a value are left out.
+    A seed has the mean over nuisance values. Groups without a value are left out.
     """
-    grouped = rows.dropna(subset=[value]).groupby(keys)[value]
+    seeds = dict(zip(shown.asked["run_id"], shown.asked["seed"], strict=True))
+    rows = rows.dropna(subset=[value]).assign(seed=rows["run_id"].map(seeds))
+    if rows.duplicated([*keys, "seed"]).any():
+        rows = rows.groupby([*keys, "seed"])[value].mean().reset_index()
+    grouped = rows.groupby(keys)[value]
     means = grouped.agg(["size", "mean", "std"]).reset_index().rename(columns={"size": "n"})
     n = means["n"].to_numpy(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -443,8 +447,8 @@ def _bins(counts: pd.DataFrame) -> pd.DataFrame:
         predicted = np.bincount(number, (real + fake) * middle, BINS) / images
         observed = np.bincount(number, real, BINS) / images
     columns = {"predicted": predicted, "observed": observed, "images": images}
-    same = counts[[*_KEYS, "config"]].iloc[:1].merge(pd.DataFrame({"bin": range(BINS)}), "cross")
-    return same.assign(**columns)
+    same = counts[[*_KEYS, "config", "run_id"]].iloc[:1]
+    return same.merge(pd.DataFrame({"bin": range(BINS)}), "cross").assign(**columns)
 
 
 def _between(above: npt.NDArray[np.int64], all_: int) -> npt.NDArray[np.int64]:

@@ -111,7 +111,9 @@ class Term:
     tell each level from the others."""
 
 
-def decompose(labels: Sequence[Mapping[str, Any]], values: Floats) -> list[Term]:
+def decompose(
+    labels: Sequence[Mapping[str, Any]], values: Floats, units: Sequence[int] | None = None
+) -> list[Term]:
     """Split the variance of a score over the cells of a grid.
 
     A parameter of one value makes nothing and is left out. One that is null in some cells has no
@@ -121,6 +123,9 @@ def decompose(labels: Sequence[Mapping[str, Any]], values: Floats) -> list[Term]
         labels: the parameters of each cell, length among them: (cells,).
         values: shape (cells, seeds), a column for each block of runs that belong together; NaN
             where a run is missing. Cells without a value are left out.
+        units: of each column what it is independent of others by, the seed where it has several
+            nuisance values: their estimates are averaged before they are tested. By default each
+            column is one.
 
     Returns:
         Parameters in the order in which labels name them; pairs; what goes beyond; seed; residual.
@@ -130,20 +135,21 @@ def decompose(labels: Sequence[Mapping[str, Any]], values: Floats) -> list[Term]
     there = ~np.isnan(values)
     kept = there.any(axis=1)
     grid = values[kept][:, there.any(axis=0)]
+    given = np.arange(values.shape[1]) if units is None else np.asarray(units)
     design = design_of([labels[cell] for cell in np.flatnonzero(kept).tolist()])
-    return [*_terms(design, grid)] if design.terms else []
+    return [*_terms(design, grid, given[there.any(axis=0)])] if design.terms else []
 
 
 # The split.
 
 
-def _terms(design: Design, grid: Floats) -> Iterator[Term]:
-    """Every term of a design, from values of shape (cells, seeds)."""
+def _terms(design: Design, grid: Floats, units: Codes) -> Iterator[Term]:
+    """Every term of a design, from values of shape (cells, seeds) and the unit of each column."""
     data = _Data.of(grid)
     coded = [(data.seeds, grid.shape[1])]
     coded += [(term.codes[data.cells], term.levels) for term in design.terms]
     normal = Normal(coded, data.values[:, np.newaxis])
-    by_seed = _BySeed(design, grid)
+    by_seed = _BySeed(design, grid, units)
     for number, term in enumerate(design.terms, start=1):
         _, (explained,), df = normal.added(number, design.beside(number))
         alone = number <= len(design.mains)
@@ -249,12 +255,13 @@ class _BySeed:
     Args:
         design: the terms.
         grid: shape (cells, seeds).
+        units: of each seed what it is averaged within.
     """
 
-    def __init__(self, design: Design, grid: Floats) -> None:
+    def __init__(self, design: Design, grid: Floats, units: Codes) -> None:
         self.design = design
         self.rounding = _ROUNDING * float(np.nanmax(np.abs(grid)))
-        self.parts: list[Normal] = []
+        self.parts: list[tuple[Normal, Codes]] = []
         there = ~np.isnan(grid)
         patterns, which = np.unique(there, axis=1, return_inverse=True)
         for number in range(patterns.shape[1]):
@@ -265,7 +272,7 @@ class _BySeed:
             coded = [constant, *((t.codes[rows], t.levels) for t in design.terms)]
             # Of equal values the mean is taken exactly, so that nothing is left of them.
             about = np.where(np.ptp(own, axis=0) == 0, own[0], own.mean(axis=0))
-            self.parts.append(Normal(coded, own - about))
+            self.parts.append((Normal(coded, own - about), units[seeds]))
 
     def judged(self, number: int, df: int, sizes: npt.NDArray[np.int64]) -> dict[str, Any]:
         """Seeds, p and levels of a term by its number, as fields of `Term`.
@@ -276,13 +283,15 @@ class _BySeed:
             sizes: cells of each of its levels.
         """
         term = self.design.terms[number - 1]
-        found = []
-        for normal in self.parts if df else ():
+        found, units = [], []
+        for normal, of_part in self.parts if df else ():
             estimates, _, rank = normal.added(number, self.design.beside(number))
             if rank == df:
                 found.append(estimates.T)
+                units.append(of_part)
         each = np.concatenate([np.zeros((0, term.levels)), *found])
         each = np.where(np.abs(each) > self.rounding, each, 0.0)
+        each = _averaged(each, np.concatenate([np.zeros(0, np.int64), *units]))
         each = each[np.lexsort(each.T[::-1])] if len(each) else each
         told_apart = len(term.factors) > 1 or df == term.levels - 1
         return {
@@ -290,6 +299,16 @@ class _BySeed:
             "p": _p(each, df) if len(each) > 1 else None,
             "levels": _levels(term, each, sizes) if told_apart and len(each) else (),
         }
+
+
+def _averaged(each: Floats, units: Codes) -> Floats:
+    """Means of the rows of each unit, whatever their order."""
+    if not len(each):
+        return each
+    order = np.lexsort((*each.T[::-1], units))
+    _, starts, counts = np.unique(units[order], return_index=True, return_counts=True)
+    means: Floats = np.add.reduceat(each[order], starts, axis=0) / counts[:, np.newaxis]
+    return means
 
 
 def _p(each: Floats, df: int) -> float | None:

@@ -105,7 +105,8 @@ def two_level(
     hardly ever shorter than Student's t interval over the seeds.
 
     Args:
-        correct_a: shape (seeds, images), whether each run is right.
+        correct_a: shape (seeds, images), whether each run is right; or (seeds, runs, images), where
+            a seed has the mean of its runs.
         correct_b: the same of another config, paired by seed and image; None for one config alone.
         rng: of the draws; the same answers and generator give the same interval.
         resamples: how many draws.
@@ -118,8 +119,10 @@ def two_level(
     scores = correct_a.astype(np.int8)
     if correct_b is not None:
         scores -= correct_b.astype(np.int8)
+    runs = scores.shape[1] if scores.ndim == 3 else 1
+    scores = scores.sum(axis=1, dtype=np.int8) if scores.ndim == 3 else scores
     seeds, images = scores.shape
-    mean = float(scores.mean()) if scores.size else None
+    mean = float(scores.mean()) / runs if scores.size else None
     basis = TwoLevel(seeds=seeds, images=images, mean=mean, low=None, high=None, seed_share=None)
     if mean is None or seeds < 2 or images < 2:
         return basis
@@ -127,9 +130,9 @@ def two_level(
     total = max(of_seed, rest) + of_image - rest
     if not total:
         return replace(basis, low=mean, high=mean)
-    drawn = mean + _seeds_drawn(scores, np.sqrt(of_seed), rng, resamples)
+    drawn = mean + _seeds_drawn(scores, np.sqrt(of_seed), rng, resamples) / runs
     if of_image > rest:
-        drawn += np.sqrt(1 - rest / of_image) * _images_drawn(scores, rng, resamples)
+        drawn += np.sqrt(1 - rest / of_image) * _images_drawn(scores, rng, resamples) / runs
     tails = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
     low, high = np.clip(np.quantile(drawn, tails), 0 if correct_b is None else -1, 1).tolist()
     return replace(

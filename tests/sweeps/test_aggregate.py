@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -204,8 +205,15 @@ def test_nuisance_values_are_averaged_over() -> None:
     values = {row["run_id"]: 0.1 * (number + 1) for number, row in enumerate(cells)}
     evaluations = [evaluation(run_id, 1, "test", accuracy=v) for run_id, v in values.items()]
     row = by_key(summarised(cells, evaluations))[json.dumps(label), 1, "demo", "test", "accuracy"]
-    assert (row["n"], row["config_id"]) == (4, None)
+    assert (row["n"], row["config_id"]) == (2, None)
     assert row["mean"] == pytest.approx(0.25)
+    # The seeds' means are 0.2 and 0.3.
+    assert (row["min"], row["max"]) == (pytest.approx(0.2), pytest.approx(0.3))
+    assert row["std"] == pytest.approx(0.1 / 2**0.5)
+    lacking = evaluations[1:]
+    row = by_key(summarised(cells, lacking))[json.dumps(label), 1, "demo", "test", "accuracy"]
+    assert (row["n"], row["n_missing"]) == (1, 1)
+    assert row["mean"] == pytest.approx(0.3)
 
 
 def test_without_evaluations_the_summary_is_empty_and_valid() -> None:
@@ -249,7 +257,8 @@ def plainly(cells: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> l
     for key, runs in configs.items():
         for run in runs:
             for row in scored.get((run["run_id"], run["epochs"]), []):
-                groups.setdefault((*key, row["dataset"], row["split"]), []).append(row)
+                where = (*key, row["dataset"], row["split"])
+                groups.setdefault(where, []).append({**row, "seed": run["seed"]})
     places = {(stage, *where) for stage, _, _, *where in groups}
     every = sorted((*key, *where) for key in configs for stage, *where in places if stage == key[0])
     return [
@@ -262,8 +271,16 @@ def plainly(cells: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> l
 def plain_row(
     key: tuple[Any, ...], metric: str, runs: list[dict[str, Any]], scored: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    values = [row.get(metric) for row in scored]
-    found = summarise(np.asarray([np.nan if v is None else v for v in values], np.float64))
+    asked = Counter(run["seed"] for run in runs)
+    seeds: dict[int, list[float]] = {}
+    for row in scored:
+        if row.get(metric) is not None:
+            seeds.setdefault(row["seed"], []).append(row[metric])
+    means = [
+        np.mean(seeds[seed]) if len(seeds.get(seed, [])) == count else np.nan
+        for seed, count in sorted(asked.items())
+    ]
+    found = summarise(np.asarray(means, np.float64))
     alike = {name: {run[name] for run in runs} for name in ("config_id", "role")}
     return {
         "sweep": "a",
@@ -272,7 +289,7 @@ def plain_row(
         "metric": metric,
         "unit": tables.score_unit(metric),
         "interval": INTERVAL,
-        "n_missing": len(runs) - found.n,
+        "n_missing": len(asked) - found.n,
         **vars(found),
     }
 

@@ -185,12 +185,45 @@ def test_runs_that_are_missing_leave_their_pairs_out_and_are_counted() -> None:
     assert [(row["n"], row["p"], row["significant"]) for row in nothing] == [(0, None, None)]
 
 
-def test_nuisance_values_are_paired_too() -> None:
-    cells, evaluations = made({"a": [0.5, 0.6], "b": [0.4, 0.3]})
+def with_nuisance(cells: list[dict[str, Any]], values: int) -> None:
+    """Make so many seeds that follow each other nuisance values of one."""
     for cell in cells:
-        cell |= {"nuisance": json.dumps({"x": cell["seed"]}), "seed": 7}
+        cell |= {
+            "nuisance": json.dumps({"x": cell["seed"] % values}),
+            "seed": cell["seed"] // values,
+        }
+
+
+def test_a_seed_is_one_pair_however_many_nuisance_values_it_has() -> None:
+    cells, evaluations = made({"a": [0.5, 0.6, 0.7, 0.9], "b": [0.4, 0.3, 0.5, 0.3]})
+    with_nuisance(cells, 2)
     (row,) = compared((cells, evaluations))
-    assert (row["n"], row["difference"]) == (2, pytest.approx(0.2))
+    (same,) = compared(made({"a": [0.55, 0.8], "b": [0.35, 0.4]}))
+    assert row["n"] == same["n"] == 2
+    for name in ("difference", "low", "high", "p"):
+        assert row[name] == pytest.approx(same[name])
+
+
+def test_a_seed_counts_where_every_nuisance_value_has_a_score() -> None:
+    cells, evaluations = made({"a": [0.5, 0.6, 0.7, 0.9], "b": [0.4, None, 0.5, 0.3]})
+    with_nuisance(cells, 2)
+    (row,) = compared((cells, evaluations))
+    assert (row["n"], row["n_missing"], row["difference"]) == (1, 1, pytest.approx(0.4))
+
+
+def test_runs_that_a_seed_makes_alike_are_no_evidence_by_their_number() -> None:
+    """6 seeds with 4 nuisance values each, which as 24 pairs would differ in a fifth of sweeps."""
+    rng = np.random.default_rng(3)
+    sweeps, seeds, values = 400, 6, 4
+    found = 0
+    for _ in range(sweeps):
+        luck = np.repeat(rng.normal(0, 0.01, (2, seeds)), values, axis=1)
+        drawn = 0.8 + luck + rng.normal(0, 0.01, luck.shape)
+        cells, evaluations = made({"a": drawn[0].tolist(), "b": drawn[1].tolist()})
+        with_nuisance(cells, values)
+        (row,) = compared((cells, evaluations))
+        found += row["p"] < 0.05
+    assert found / sweeps < 0.06
 
 
 def test_a_config_is_compared_with_the_best_on_validation_not_on_test() -> None:

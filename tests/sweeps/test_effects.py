@@ -232,6 +232,25 @@ def test_a_seed_that_lacks_a_level_says_nothing_of_it_and_all_of_the_rest() -> N
     assert found[("a",)].p == without[("a",)].p
 
 
+def test_columns_of_one_unit_are_averaged_before_they_are_tested() -> None:
+    labels = grid(a=["x", "y", "z"], b=[1, 2])
+    values = noisy(labels, 12)
+    units = [0, 1, 2, 3, 4, 5] * 2
+    found = by_name(decompose(labels, values, units))
+    means = by_name(decompose(labels, (values[:, :6] + values[:, 6:]) / 2))
+    plain = by_name(decompose(labels, values))
+    for name in (("a",), ("b",), ("a", "b")):
+        assert found[name].seeds == 6
+        assert found[name].p == pytest.approx(means[name].p)
+        assert found[name].share == plain[name].share
+        for level, same in zip(found[name].levels, means[name].levels, strict=True):
+            assert level.effect == pytest.approx(same.effect)
+            assert (level.low, level.high) == (pytest.approx(same.low), pytest.approx(same.high))
+    order = np.random.default_rng(1).permutation(12)
+    again = by_name(decompose(labels, values[:, order], [units[place] for place in order]))
+    assert again[("a",)].p == found[("a",)].p
+
+
 @pytest.mark.parametrize("gap", [(0, 0), (1, 0), (0, 2)])
 def test_what_is_tested_has_a_part_in_what_can_be_told(gap: tuple[int, int]) -> None:
     """Of five cells one contrast is left to the interaction, in which some pairs have no part."""
