@@ -8,7 +8,7 @@ from typing import Any
 
 from sweeps.families import ALPHA, Family, family
 from sweeps.spec import Compare, Variant
-from sweeps.statistics import seeds_to_reach, smallest_p
+from sweeps.statistics import EXACT_UP_TO, seeds_to_reach, smallest_p
 from sweeps.words import counted
 
 
@@ -28,6 +28,17 @@ def notes(cells: Iterable[tuple[Variant, int]], compare: Compare) -> Iterator[st
     if len(seeds) > 1:
         compared = family([labels[label] for label in seeds], compare)
         yield from limit(compared, min(map(len, seeds.values())), len(seeds))
+
+
+def fit_seeds(seeds: int, least: int) -> str:
+    """How many seeds can show what so many cannot.
+
+    Args:
+        seeds: that there are.
+        least: as `seeds_to_reach` gives it: more than there are, unless flips are drawn of so many
+            seeds, whose least p is larger than that of fewer.
+    """
+    return str(least) if least > seeds else f"{least} to {EXACT_UP_TO}"
 
 
 def unnamed_notes(configs: int, seeds: int) -> Iterator[str]:
@@ -58,5 +69,5 @@ def limit(compared: Family, pairs: int, configs: int) -> Iterator[str]:
             way = f", or {fewest} where each config is compared with a compare.baseline alone"
     yield (
         f"{seeds}: no difference can be significant, as the least p is {min(1.0, reached):.2g}"
-        f"{over}; {needed} seeds can show one{way}"
+        f"{over}; {fit_seeds(pairs, needed)} seeds can show one{way}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -106,7 +107,7 @@ def _damage_of(folder: RunFolder) -> Damage | None:
     try:
         head = folder.head()
     except InputError as error:
-        return Damage(folder.run_id, (f"{HEAD} {error.mistakes[0].problem}",))
+        return Damage(folder.run_id, (f"{HEAD} {error.mistakes[0].problem}",), *_all_of(folder))
     found = list(folder.damage())
     if head is None or not found:
         return None
@@ -115,6 +116,15 @@ def _damage_of(folder: RunFolder) -> Damage | None:
     seconds = row["train_seconds"] / max(1, row["epochs_done"]) * epochs
     problems = tuple(f"{error.file} {error.problem}" for error in found)
     return Damage(folder.run_id, problems, epochs, seconds)
+
+
+def _all_of(folder: RunFolder) -> tuple[int, float]:
+    """Epochs of a run that its damaged head takes with it, and their seconds, as far as known."""
+    try:
+        (row,) = tables.decode("runs", folder.place.read(ROW)).to_pylist()
+    except (FileNotFoundError, ValueError):
+        return 0, 0.0
+    return row["epochs_done"], row["train_seconds"] or 0.0
 
 
 def _mend(folder: RunFolder) -> None:
@@ -156,17 +166,25 @@ def _is_dispensable(error: DamagedError, row: Mapping[str, Any]) -> bool:
 def _verify_sweep(name: str, place: Place, *, repair: bool) -> Iterator[Damage]:
     problems = []
     for file in place.files():
-        table = file.removesuffix(".parquet")
-        if table == file or table not in tables.TABLES:
-            continue
+        name_of, _, kind = file.rpartition(".")
         try:
-            tables.decode(table, place.read(file))
+            if kind == "json":
+                _decode_json(place.read(file))
+            elif kind == "parquet" and name_of in tables.TABLES:
+                tables.decode(name_of, place.read(file))
         except ValueError as error:
             problems.append(f"{file} {error}")
             if repair:
                 place.remove(file)
     if problems:
         yield Damage(f"sweep {name}", tuple(problems))
+
+
+def _decode_json(content: bytes) -> None:
+    try:
+        json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"is no JSON ({error})") from None
 
 
 def _verify_pack(store: Store, place: Place, *, repair: bool) -> Iterator[Damage]:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from cifake.tables import higher_is_better
 from sweeps.families import ALPHA, EVERY_PAIR
+from sweeps.foresight import fit_seeds
 from sweeps.report.content import Results, foremost
 from sweeps.report.ends import Ends
 from sweeps.report.headline import attainable, config_names
@@ -269,12 +270,16 @@ def _needed(row: _Row) -> str:
         over = f" over {counted(size, 'comparison')}" if size > 1 else ""
         takes = (
             f", nor could one be: with {counted(row['n'], 'seed')} p {_p(reached)} is the least"
-            f"{over}, and {least} or more are needed"
+            f"{over}, and {_at_least(row['n'], least)} are needed"
         )
         seeds = None if seeds is None or seeds <= least else seeds
     if seeds is not None:
         takes += f"; to resolve that lead takes about {seeds:,} seeds"
     return takes
+
+
+def _at_least(seeds: int, least: int) -> str:
+    return f"{least} or more" if least > seeds else fit_seeds(seeds, least)
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ def _mean_squares(scores: npt.NDArray[np.int8]) -> tuple[float, float, float]:
     """The analysis of variance of two crossed random effects without replicates.
 
     Args:
-        scores: shape (seeds, images), of −1, 0 and 1, at least two of each.
+        scores: whole numbers of shape (seeds, images), at least two of each.
 
     Returns:
         Mean squares of seeds, of images and of the rest, over the number of scores. The first is
@@ -162,7 +162,8 @@ def _mean_squares(scores: npt.NDArray[np.int8]) -> tuple[float, float, float]:
     whole = int(by_seed.sum()) ** 2
     of_seed = seeds * int((by_seed**2).sum()) - whole
     of_image = images * int((by_image**2).sum()) - whole
-    rest = size * int(np.count_nonzero(scores)) - whole - of_seed - of_image
+    squares = np.square(scores, dtype=np.int32).sum(dtype=np.int64)
+    rest = size * int(squares) - whole - of_seed - of_image
     return (
         of_seed / (seeds - 1) / size**2,
         of_image / (images - 1) / size**2,

@@ -480,3 +480,10 @@ def test_a_baseline_is_advised_where_it_needs_fewer_seeds() -> None:
     )
     assert list(foresight.unnamed_notes(10, 11)) == []
     assert list(foresight.unnamed_notes(1, 1)) == []
+
+
+def test_of_seeds_whose_flips_are_drawn_fewer_may_be_advised() -> None:
+    (note,) = foresight.unnamed_notes(120, 31)
+    assert "7,140 comparisons" in note
+    assert "19 to 30 seeds can show one" in note
+    assert list(foresight.unnamed_notes(120, 30)) == []

@@ -113,6 +113,7 @@ def test_a_damaged_head_is_found_and_its_run_trained_anew(task: Task) -> None:
     (found,) = verified(task.store)
     assert found.where == run_of(task, 0)
     assert "run.json is no head of a run" in found.problems[0]
+    assert (found.epochs, found.seconds > 0) == (3, True)
     verified(task.store, repair=True)
     assert trained(ran(task)) == 3
     assert verified(task.store) == []
@@ -214,6 +215,17 @@ def test_what_a_sweep_asks_for_must_be_known_before_anything_is_removed(
     assert refused.returncode == 2
     assert "cells.parquet" in refused.stderr
     assert len(os.listdir(Path(task.store) / "runs")) == 2
+
+
+def test_notes_of_a_sweep_that_are_cut_off_are_found_and_removed(task: Task) -> None:
+    store = Store(open_place(task.store))
+    store.write_sweep("a", "stacks.json", b'{"half')
+    store.write_sweep("a", "forecasts.json", b"[]")
+    (found,) = verified(task.store)
+    assert found.where == "sweep a"
+    assert found.problems[0].startswith("stacks.json is no JSON")
+    verified(task.store, repair=True)
+    assert store.sweep("a").files() == ["forecasts.json"]
 
 
 def test_a_sweep_whose_cells_were_removed_keeps_its_runs(command: Command, task: Task) -> None:

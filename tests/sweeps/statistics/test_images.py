@@ -184,3 +184,28 @@ def test_the_interval_covers_the_true_value_as_often_as_it_says(
             (alone.low <= level <= alone.high, both.low <= difference <= both.high)  # type: ignore[operator]
         )
     assert np.mean(covered, axis=0) == pytest.approx([0.95, 0.95], abs=tolerance)
+
+
+@given(both=_ANSWERS)
+def test_runs_of_a_seed_that_answer_alike_are_as_one(both: np.ndarray) -> None:
+    a, b = both
+    one = two_level(a, b, np.random.default_rng(0), 200)
+    alike = (np.stack([answers] * 3, axis=1) for answers in (a, b))
+    same = two_level(*alike, np.random.default_rng(0), 200)
+    assert (same.seeds, same.images) == (one.seeds, one.images)
+    assert same.seed_share == pytest.approx(one.seed_share)
+    for name in ("mean", "low", "high"):
+        assert getattr(same, name) == pytest.approx(getattr(one, name))
+
+
+def test_a_seed_has_the_mean_of_its_runs() -> None:
+    rng = np.random.default_rng(5)
+    answers = rng.random((2, 6, 2, 40)) < 0.8
+    found = two_level(answers[0], answers[1], np.random.default_rng(0))
+    differences = (answers[0].astype(float) - answers[1]).mean(axis=(1, 2))
+    assert (found.seeds, found.mean) == (6, pytest.approx(differences.mean()))
+    # Twelve runs taken for seeds would make it shorter where the two of a seed go together.
+    answers[:, :, 1] = answers[:, :, 0]
+    as_seeds = two_level(*(each.reshape(12, 40) for each in answers), np.random.default_rng(0))
+    as_runs = two_level(answers[0], answers[1], np.random.default_rng(0))
+    assert as_runs.high - as_runs.low > as_seeds.high - as_seeds.low
