@@ -104,3 +104,6 @@ ssh -T -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o Server
 ssh -T -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3 -o ProxyJump=gateway node1 'cd .cache/cifake-sweeps/nodes/lab/node1 && exec env-DIGEST/bin/python -m cluster.node up .'
 # start the worker on node2
 ssh -T -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3 -o ProxyJump=gateway -p 2222 -l alice -i /keys/lab node2 'cd .cache/cifake-sweeps/nodes/lab/node2 && exec env-DIGEST/bin/python -m cluster.node up .'
+cat > STATE/up <<'END'
+
+END
