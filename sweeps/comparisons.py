@@ -144,7 +144,7 @@ def _of_cells(
             if not np.isnan(each).all():
                 place = Place(stage, epochs, str(dataset), str(split), metric)
                 values = _over_nuisance(each, asked)
-                of_seeds = np.any(asked, axis=2, keepdims=False)
+                of_seeds = np.any(asked, axis=2)
                 yield Scores(place, labels, lengths.tolist(), values, of_seeds, runs)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+
+from sweeps.statistics import paired_t_power
 
 ROOT = Path(__file__).parents[1]
 
@@ -128,3 +131,19 @@ def test_a_choice_that_cannot_be_made_is_refused(
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert all(part in result.stderr for part in parts), result.stderr
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((ROOT / "results").glob("*/comparisons.parquet")),
+    ids=lambda path: path.parent.name,
+)
+def test_kept_seeds_needed_are_those_of_the_effect_sizes_and_the_correction(path: Path) -> None:
+    rows = pq.read_table(path).to_pylist()
+    for row in rows:
+        size, alpha = abs(row["cohens_d"] or 0.0), 0.05 / max(1, row["comparisons"])
+        n = row["seeds_needed"]
+        if n is not None and n > 2:
+            assert paired_t_power(size, n, alpha) >= 0.8 > paired_t_power(size, n - 1, alpha)
+    said = re.findall(r"takes about ([\d,]+) seeds", (path.parent / "report.md").read_text())
+    assert {int(n.replace(",", "")) for n in said} <= {row["seeds_needed"] for row in rows}

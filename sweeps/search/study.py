@@ -348,10 +348,13 @@ def _trials(storage: JournalStorage, name: str) -> list[FrozenTrial]:
 
 
 def _tried_again(trials: Sequence[FrozenTrial]) -> set[int]:
-    """Numbers of failed trials whose point was proposed again, or is queued to be."""
+    """Numbers of failed trials whose point was proposed again, or is queued to be.
+
+    So is one that was left before it had a point: there is nothing to propose again.
+    """
     last = {_key(trial.params or _fixed(trial)): trial.number for trial in trials}
     failed = (trial for trial in trials if trial.state == TrialState.FAIL)
-    return {trial.number for trial in failed if last[_key(trial.params)] != trial.number}
+    return {t.number for t in failed if not t.params or last[_key(t.params)] != t.number}
 
 
 def _is_known(trial: FrozenTrial) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -120,7 +121,7 @@ def two_level(
     if correct_b is not None:
         scores -= correct_b.astype(np.int8)
     runs = scores.shape[1] if scores.ndim == 3 else 1
-    scores = scores.sum(axis=1, dtype=np.int8) if scores.ndim == 3 else scores
+    scores = scores.sum(axis=1, dtype=np.int32) if scores.ndim == 3 else scores
     seeds, images = scores.shape
     mean = float(scores.mean()) / runs if scores.size else None
     basis = TwoLevel(seeds=seeds, images=images, mean=mean, low=None, high=None, seed_share=None)
@@ -143,7 +144,7 @@ def two_level(
     )
 
 
-def _mean_squares(scores: npt.NDArray[np.int8]) -> tuple[float, float, float]:
+def _mean_squares(scores: npt.NDArray[np.integer[Any]]) -> tuple[float, float, float]:
     """The analysis of variance of two crossed random effects without replicates.
 
     Args:
@@ -172,7 +173,7 @@ def _mean_squares(scores: npt.NDArray[np.int8]) -> tuple[float, float, float]:
 
 
 def _seeds_drawn(
-    scores: npt.NDArray[np.int8], error: float, rng: np.random.Generator, resamples: int
+    scores: npt.NDArray[np.integer[Any]], error: float, rng: np.random.Generator, resamples: int
 ) -> Floats:
     """What so many draws of seeds add to the mean, shape (resamples,).
 
@@ -194,7 +195,9 @@ def _seeds_drawn(
     return drawn
 
 
-def _images_drawn(scores: npt.NDArray[np.int8], rng: np.random.Generator, resamples: int) -> Floats:
+def _images_drawn(
+    scores: npt.NDArray[np.integer[Any]], rng: np.random.Generator, resamples: int
+) -> Floats:
     """What so many draws of images add to the mean, shape (resamples,).
 
     Images with the same sum over seeds are of a kind: how many of each kind are drawn counts alone.

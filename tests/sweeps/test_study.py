@@ -256,6 +256,20 @@ def test_a_proposal_that_failed_is_told_so_and_tried_again_first_by_the_next_com
     assert not open_study(search(trials=2)).has_more()
 
 
+def test_a_trial_that_was_left_without_a_point_is_not_proposed_again(
+    open_study: Callable[..., Study], told: Callable[[], list[Ended]]
+) -> None:
+    study = open_study(search(trials=1))
+    study.study.ask()  # and the process is killed
+    for _ in range(2):
+        after = open_study(search(trials=1))
+        assert (after.spent().trials, told()) == (0, [])
+    proposal = after.propose()
+    assert proposal is not None
+    trained(after, proposal, float)
+    assert not open_study(search(trials=1)).has_more()
+
+
 def test_a_point_of_a_grid_that_failed_is_tried_again(
     open_study: Callable[..., Study], told: Callable[[], list[Ended]]
 ) -> None:
